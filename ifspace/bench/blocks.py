@@ -19,6 +19,7 @@ from ifspace.catalogue.choose import ranked, trade_offs
 from ifspace.catalogue.design import Catalogue, Design, mark_dominated, one_a_network
 from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective, rpw_order_of
 from ifspace.errors import BlockError, IfspaceError, SettingError
+from ifspace.floors import NO_FLOORS, Floors
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.measurements import BASELINE, CATALOGUE
@@ -155,7 +156,7 @@ def select(
         if len(candidates) == top:
             break
         try:
-            candidate = design_at(design, shape, by, overlaps_of(catalogue, design))
+            candidate = design_at(design, shape, by, *choices_of(catalogue, design))
         except IfspaceError as error:
             left_out.append((design.composition, str(error)))
             continue
@@ -203,15 +204,21 @@ def is_at(design: Design, shape: BlockShape) -> bool:
 
 
 def design_at(
-    design: Design, shape: BlockShape, by: str, overlaps: tuple[Fraction, ...] = DEFAULT_OVERLAPS
+    design: Design,
+    shape: BlockShape,
+    by: str,
+    overlaps: tuple[Fraction, ...] = DEFAULT_OVERLAPS,
+    floors: Floors = NO_FLOORS,
 ) -> BlockCandidate:
     """Return a design at a shape, its groups solved again where it was enumerated at another one.
+
+    `overlaps`, `floors`: of these groups, as of `choices_of`.
 
     Raises: IfspaceError when no group counts have the full field there.
     """
     if is_at(design, shape):
         return BlockCandidate(design.sized, shape.side, shape.batch, shape.stride, design=design)
-    return _solved(design.block, shape, by, design.bottleneck, design.kernel, overlaps)
+    return _solved(design.block, shape, by, design.bottleneck, design.kernel, overlaps, floors)
 
 
 def reshaped(
@@ -219,13 +226,17 @@ def reshaped(
 ) -> BlockCandidate:
     """Return a design of a catalogue at another shape, its groups solved again.
 
+    One of a front keeps its least fan-in, and so stays another trade-off.
+
     Raises: IfspaceError when no group counts have the full field there.
     """
     sized = candidate.sized
     kernels = [layer.kernel for layer in sized.layers if layer.conv.spatial]
-    overlaps = overlaps_of(catalogue, catalogue.designs[0])
+    overlaps, floors = choices_of(catalogue, catalogue.designs[0])
+    if catalogue.designs[0].of_front:
+        floors = floors.but("least_fan_in", sized.least_fan_in)
     kernel = max(kernels, default=3)
-    return _solved(sized.block, shape, by, sized.bottleneck, kernel, overlaps)
+    return _solved(sized.block, shape, by, sized.bottleneck, kernel, overlaps, floors)
 
 
 def _solved(
@@ -235,6 +246,7 @@ def _solved(
     bottleneck: Fraction | None,
     kernel: int,
     overlaps: tuple[Fraction, ...],
+    floors: Floors,
 ) -> BlockCandidate:
     problem = GroupsProblem(
         block.composition,
@@ -246,6 +258,7 @@ def _solved(
         objective=cast(Objective, by if by in get_args(Objective) else "params"),
         stride=shape.stride,
         rpw_order=rpw_order_of(block),
+        floors=floors,
     )
     return sized_at(_cheapest(problem, TIME_LIMIT_S), shape)
 
@@ -272,12 +285,20 @@ def sized_at(sized: SizedBlock, shape: BlockShape, provider: str = CATALOGUE) ->
     return BlockCandidate(sized, shape.side, shape.batch, shape.stride, provider)
 
 
-def overlaps_of(catalogue: Catalogue, design: Design) -> tuple[Fraction, ...]:
-    """Return the overlap ratios that a design was enumerated with."""
+def choices_of(catalogue: Catalogue, design: Design) -> tuple[tuple[Fraction, ...], Floors]:
+    """Return the overlap ratios and the floors that a design was enumerated with.
+
+    For one of a front the floor on the least fan-in is its own: with fewer channels per filter it
+    would be another trade-off.
+    """
+    overlaps, floors = DEFAULT_OVERLAPS, NO_FLOORS
     for setting in catalogue.settings:
         if (setting.channels, setting.out_width) == (design.channels, design.out_channels):
-            return setting.overlaps
-    return DEFAULT_OVERLAPS
+            overlaps, floors = setting.overlaps, setting.floors
+            break
+    if design.of_front:
+        floors = floors.but("least_fan_in", design.least_fan_in)
+    return overlaps, floors
 
 
 def _ordered(designs: Sequence[Design], by: str) -> Sequence[Design]:
@@ -475,7 +496,7 @@ def _first_at(
     for design in designs:
         if len(candidates) < count:
             with suppress(IfspaceError):
-                candidate = design_at(design, shape, "params", overlaps_of(catalogue, design))
+                candidate = design_at(design, shape, "params", *choices_of(catalogue, design))
                 candidates.append(replace(candidate, calibrates=True))
     return candidates
 

@@ -17,6 +17,9 @@ blocks it has; each of them is a row of the table, and so is each convolution ou
 the first two formats operators have the names of nodes of the file, or of what these write. A
 fused operator has the names of all: where they are of two blocks, its time counts in the first. In
 the third they have names of their own: the convolutions are matched in their order.
+
+ONNX Runtime adds operators that bring feature maps into another layout and back. They have no node:
+ReorderInput counts for the convolution that follows, ReorderOutput for the one before.
 """
 
 import json
@@ -54,8 +57,8 @@ _TFLITE_AFTER: Final = re.compile(r"ADD|RELU|SWISH|LOGISTIC|CLAMP", re.IGNORECAS
 _TFLITE_BEFORE: Final = re.compile(
     r"SLICE|CONCAT|TRANSPOSE|RESHAPE|PAD|GATHER|SPLIT", re.IGNORECASE
 )
-# What ONNX Runtime puts before a kernel; what it puts behind one has another name.
-_BEFORE: Final = "ReorderInput"
+# What ONNX Runtime puts before a convolution, and behind one.
+_BEFORE, _AFTER = "ReorderInput", "ReorderOutput"
 _SCOPES: Final = "pkg.torch.onnx.name_scopes"
 
 
@@ -391,6 +394,12 @@ def import_profile(
         notes.append("the file does not say its blocks: only its convolutions are in the table")
     if bottlenecks:
         notes.append(f"{bottlenecks} blocks with a bottleneck are left out: no column holds it")
+    reordering_ms = sum(op.ms for op in profile.ops if op.kind in (_BEFORE, _AFTER))
+    if reordering_ms:
+        notes.append(
+            f"{reordering_ms / total_ms:.0%} of the time is {_BEFORE} and {_AFTER}, counted for "
+            "the blocks and convolutions that they serve"
+        )
     if elsewhere_ms:
         share = elsewhere_ms / total_ms
         notes.append(f"{share:.0%} of the time is of no block and no convolution")

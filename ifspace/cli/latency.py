@@ -144,16 +144,29 @@ def latency_notes(
     What they hold under, those that are extrapolated, and how many blocks have none, and why.
     `side`: as of `ifspace.latency.at_side`.
     """
-    from ifspace.latency import at_side, bench_command, shape_text
+    sides = (source.side_of(*case) if side is None else side for case in cases)
+    pairs = zip(cases, sides, strict=True)
+    return notes_at_sides(source, [(block, pixels, stride) for (block, stride), pixels in pairs])
+
+
+def notes_at_sides(
+    source: "LatencySource", cases: Sequence[tuple["SizedBlock", int | None, int]]
+) -> tuple[str, ...]:
+    """Return the same of blocks with the side of their output in pixels and their stride.
+
+    A side is None where no block of its widths was measured.
+    """
+    from ifspace.latency import bench_command, shape_text
     from ifspace.values import listed
 
-    time_of = at_side(source, side)
-    latencies = [time_of(block, stride) for block, stride in cases]
+    latencies = [
+        None if pixels is None else source.find(block, pixels, stride)
+        for block, pixels, stride in cases
+    ]
     unknown = [case for case, time in zip(cases, latencies, strict=True) if time is None]
     lacking: set[str] = set()
     shapes: list[str] = []
-    for block, stride in unknown:
-        pixels = source.side_of(block, stride) if side is None else side
+    for block, pixels, stride in unknown:
         if pixels is not None:
             lacking |= source.lacks(block, pixels, stride)
             if (block.channels, block.out_channels, pixels, stride) not in source.shapes:

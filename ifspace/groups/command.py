@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
+from ifspace.cli.latency import latency_notes, latency_options, read_latencies
 from ifspace.cli.options import (
     AMOUNT,
     FLOORS,
@@ -208,7 +208,7 @@ def command(
     from ifspace.errors import SettingError
     from ifspace.groups.entry import groups_problem, solve
     from ifspace.groups.problem import WidestProblem
-    from ifspace.groups.solve import Options, params_range
+    from ifspace.groups.solve import Options, params_range, widths_text
     from ifspace.groups.text import gap_text, message, plan_forms
     from ifspace.groups.timed import TimedPlans, timed_groups, times_of
     from ifspace.latency import at_side
@@ -245,6 +245,8 @@ def command(
         most_peak=most_peak,
     )
     widest = asked if isinstance(asked, WidestProblem) else None
+    if widest is not None and widest.floors and (satisfiable := widths_text(widest)):
+        output.note(satisfiable)
     problem = asked.stand_in if isinstance(asked, WidestProblem) else asked
     if widest is None and floors and (bounds := params_range(Options(problem))):
         output.note(f"{problem.composition} at {problem.widths_text}: {bounds}")
@@ -266,7 +268,8 @@ def command(
     if not answer.plans:
         no_plan(context, message(problem, answer, widest, times), answer.status.value == "unknown")
     if source is not None and times is not None:
-        for note in (source.about, *LatencyColumns(times.latencies).notes):
+        cases = [(plan.sized, plan.problem.stride) for plan in answer.plans]
+        for note in latency_notes(source, side, cases):
             output.note(note)
     for note in _notes(answer, top, gap_text(answer), out_of_time):
         output.note(note)

@@ -650,6 +650,30 @@ def _coverage(layer: SizedLayer, count: int) -> int:
     )
 
 
+def widths_text(problem: WidestProblem) -> str:
+    """Return which budgets have a block within floors, and what the widest within this one can be.
+
+    Both before any search: from how many parameters on, at the narrowest width that floors leave a
+    choice, and the widest at which the least parameters are within the budget. "" if none is.
+
+    >>> from ifspace.block import Composition
+    >>> print(widths_text(WidestProblem(Composition.parse("DW+GPW+SH+GPW"), 5000, multiple=8,
+    ...                                 floors=Floors(least_fan_in=16))))
+    DW+GPW+SH+GPW with at least 16 channels per filter: from 1,312 parameters, at 32 channels; ...
+    """
+    widths, least = problem.widths, least_params(problem)
+    within = widths[: bisect_right(widths, problem.budget, key=least)]
+    ranges = ((width, params_range(Options(problem.at(width)))) for width in within)
+    narrowest = next(((width, bounds) for width, bounds in ranges if bounds is not None), None)
+    if narrowest is None:
+        return ""
+    width, bounds = narrowest
+    return (
+        f"{problem.composition} with {problem.floors}: from {bounds.least:,} parameters, at "
+        f"{width} channels; {problem.budget:,} allow at most {within[-1]} channels"
+    )
+
+
 def least_params(problem: WidestProblem) -> Callable[[int], int]:
     """Return a lower bound on the parameters of a full-field block, as a function of its width.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.answer import Status
-from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
+from ifspace.cli.latency import latency_options, notes_at_sides, read_latencies
 from ifspace.cli.options import (
     AMOUNT,
     DECIMAL,
@@ -612,7 +612,7 @@ def layout_command(
     from ifspace.stages.entry import assumed_style, layout_problem
     from ifspace.stages.layout_text import ComparedLayouts, LayoutReport
     from ifspace.stages.organizer import organize
-    from ifspace.stages.problem import TABLE_AMOUNTS
+    from ifspace.stages.problem import TABLE_AMOUNTS, timed_blocks
 
     description = {name: options.pop(name) for name in _LAYOUT_DESCRIPTION}
     has_start = description["depths"] is not None or description["network"] is not None
@@ -662,7 +662,7 @@ def layout_command(
     saved = save_layout(output, save, best, description["network"], style)
     output.emit(report.forms(saved), keep=best is not None)
     if source is not None and best is not None:
-        for note in (source.about, *LatencyColumns(problem.known_latencies(best)).notes):
+        for note in notes_at_sides(source, list(timed_blocks(best))):
             output.note(note)
     if best is None:
         no_plan(context, report.message, answer.status is Status.UNKNOWN)

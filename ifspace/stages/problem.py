@@ -495,7 +495,7 @@ def _exact_milliseconds(value: Any) -> Fraction | None:
     )
 
 
-def _timed(layout: Layout) -> Iterator[tuple[SizedBlock, int, int]]:
+def timed_blocks(layout: Layout) -> Iterator[tuple[SizedBlock, int, int]]:
     """Yield the blocks of a layout, each with its output side and its stride."""
     for stage in layout.stages:
         for block, stride in stage.strided_blocks:
@@ -735,7 +735,7 @@ class StagesProblem:
         }
         times = self.known_latencies(layout)
         if self.latency is not None and self.needs_latencies:
-            times = tuple(latency_of(self.latency, *case) for case in _timed(layout))
+            times = tuple(latency_of(self.latency, *case) for case in timed_blocks(layout))
         milliseconds = [time.ms for time in times if time is not None]
         if times and len(milliseconds) == len(times):
             amounts["latency_ms"] = sum(milliseconds, Fraction(0))
@@ -746,7 +746,7 @@ class StagesProblem:
     def known_latencies(self, layout: Layout) -> tuple[Latency | None, ...]:
         """Return the latency of each block of a layout in its order, None where it is not known."""
         source = self.latency
-        return () if source is None else tuple(source.find(*case) for case in _timed(layout))
+        return () if source is None else tuple(source.find(*case) for case in timed_blocks(layout))
 
     def fits(self, layout: Layout) -> bool:
         """Return whether a layout keeps every budget.

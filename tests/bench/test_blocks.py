@@ -16,11 +16,11 @@ from ifspace.bench.blocks import (
     baselines_at,
     calibration,
     catalogue_shape,
+    choices_of,
     design_at,
     designs_for,
     find_baselines,
     neighbours,
-    overlaps_of,
     reshaped,
     select,
 )
@@ -263,6 +263,19 @@ def test_a_reshaped_design_keeps_bottleneck_and_kernel() -> None:
     assert (there.name, there.sized.channels, there.side) == ("(PW+DW+PW)x2, bottleneck 1/4", 8, 4)
 
 
+def test_a_row_of_a_front_keeps_its_least_fan_in_at_another_shape() -> None:
+    front = enumerate_designs([EnumerationSetting(channels=32, max_len=4, front=True)], jobs=1)
+    rows = [x for x in front.designs if x.composition == "DW+GPW+SH+GPW"]
+    assert {design.least_fan_in for design in rows} == {4, 8, 16}
+    catalogue = replace(front, designs=tuple(rows))
+    chosen = select(catalogue, 9, "params", BlockShape(64, 64, 8, 2), every_row=True).candidates
+    # Those with 4 have more at 64 channels, where the least is 8.
+    assert {candidate.sized.least_fan_in for candidate in chosen} == {8, 16}
+    for candidate in chosen:
+        there = reshaped(candidate, catalogue, BlockShape(128, 128, 8, 2), "params")
+        assert there.sized.least_fan_in >= candidate.sized.least_fan_in
+
+
 def test_the_shape_of_a_catalogue_is_that_of_its_first_design() -> None:
     assert catalogue_shape(SMALL, 8, 2) == OWN_SHAPE
     assert OWN_SHAPE.shapes == ((2, 16, 8, 8), (2, 16, 8, 8))
@@ -277,7 +290,7 @@ def test_the_shape_of_a_catalogue_is_that_of_its_first_design() -> None:
 def test_designs_of_other_shapes_are_not_compared() -> None:
     assert set(designs_for(SMALL, BlockShape(7, 7, 8))) == {GC_PW, DW_PW, DW_RPW_RPW}
     assert designs_for(SMALL, BlockShape(32, 64, 8)) == [WIDER]
-    assert overlaps_of(SMALL, DW_PW) == SMALL.settings[0].overlaps
+    assert choices_of(SMALL, DW_PW) == (SMALL.settings[0].overlaps, SMALL.settings[0].floors)
 
 
 def test_baselines_that_do_not_fit_are_left_out() -> None:

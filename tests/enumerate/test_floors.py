@@ -75,12 +75,23 @@ def test_the_minimum_of_a_floor_is_not_among_the_minima_without_it() -> None:
     assert (without[name].params, without[name].least_fan_in) == (3552, 6)
 
 
-@pytest.mark.parametrize(("c", "f", "bottleneck"), [(8, 8, None), (8, 12, None), (8, 8, "1/2")])
+@pytest.mark.parametrize(
+    ("c", "f", "bottleneck", "length"),
+    [
+        (8, 8, None, 3),
+        (8, 12, None, 3),
+        (8, 8, "1/2", 3),
+        pytest.param(12, 12, None, 3, marks=pytest.mark.slow),
+        (12, 18, None, 2),
+        pytest.param(16, 16, None, 3, marks=pytest.mark.slow),
+        (16, 32, None, 2),
+    ],
+)
 def test_every_choice_that_passes_costs_what_is_said_before(
-    c: int, f: int, bottleneck: str | None
+    c: int, f: int, bottleneck: str | None, length: int
 ) -> None:
     for floors in (Floors(), Floors(least_fan_in=4), Floors(multiple=2)):
-        setting = EnumerationSetting(c, f, max_len=3, bottleneck=bottleneck, floors=floors)
+        setting = EnumerationSetting(c, f, max_len=length, bottleneck=bottleneck, floors=floors)
         problem, within = Problem(setting), params_range(setting)
         costs = [
             problem.price(choice)[0]

@@ -101,3 +101,14 @@ def test_with_a_budget_a_multiple_is_of_the_width(run: Callable) -> None:
     assert (row["channels"], row["least_fan_in"]) == (64, 8)
     (row,) = run("groups", "DW+RPW+RPW", *budget, "--least-fan-in", 2).json["plans"]
     assert row["channels"] == 64
+
+
+def test_which_budgets_have_a_block_is_said_before_solving(run: Callable) -> None:
+    command = ("groups", "DW+GPW+SH+GPW", "--multiple", 8, "--least-fan-in", 16)
+    ended = run(*command, "--budget", "5k", "--format", "json")
+    assert "from 1,312 parameters, at 32 channels; 5,000 allow at most 120 channels" in ended.err
+    (plan,) = ended.json["plans"]
+    assert 32 <= plan["channels"] <= 120
+    # The bound is sharp here, and one parameter less has no block.
+    assert run(*command, "--budget", 1312, "--format", "json").json["plans"][0]["channels"] == 32
+    assert run(*command, "--budget", 1311).status == 3
