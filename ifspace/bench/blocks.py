@@ -291,7 +291,8 @@ def choices_of(catalogue: Catalogue, design: Design) -> tuple[tuple[Fraction, ..
     For one of a front the floor on the least fan-in is its own: with fewer channels per filter it
     would be another trade-off.
     """
-    overlaps, floors = DEFAULT_OVERLAPS, NO_FLOORS
+    overlaps: tuple[Fraction, ...] = DEFAULT_OVERLAPS
+    floors = NO_FLOORS
     for setting in catalogue.settings:
         if (setting.channels, setting.out_width) == (design.channels, design.out_channels):
             overlaps, floors = setting.overlaps, setting.floors
