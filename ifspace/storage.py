@@ -82,6 +82,15 @@ def _check_no_device(path: str | os.PathLike[str]) -> None:
         raise OSError(EINVAL, "a device, not a file")
 
 
+def reason(error: Exception) -> str:
+    """Return why a file cannot be read, without the number and the path that Python adds.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "table.csv"))
+    'No such file or directory'
+    """
+    return str((isinstance(error, OSError) and error.strerror) or error)
+
+
 @dataclass(frozen=True, slots=True)
 class CsvRows:
     """A CSV file: its columns, and each row by column with its line number."""

@@ -733,7 +733,7 @@ def _checked_names(names: set[str], calls_of: Mapping[str, Any]) -> set[str]:
             got=", ".join(map(repr, unknown)),
             allowed=", ".join(get_close_matches(unknown[0], map(str, calls_of), 3))
             or f"{len(calls_of)} layers such as {next(iter(calls_of))}",
-            remedy="`ifspace analyze --layers` lists them",
+            remedy="`ifspace analyze --every-layer` lists them",
             argument="names",
         )
     return names

@@ -115,7 +115,7 @@ _OPTIONS = (
         "--names",
         type=LIST,
         metavar="LIST",
-        help="The layers to replace, as `ifspace analyze --layers` names them; all plain "
+        help="The layers to replace, as `ifspace analyze --every-layer` names them; all plain "
         "3x3 convolutions if not given.",
     ),
     click.option(

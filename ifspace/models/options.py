@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 model_argument: Final = click.argument("model", metavar="MODEL")
 # Where --layers may stand in its place.
-optional_model_argument: Final = click.argument("model", metavar="MODEL", required=False)
+optional_model_argument: Final = click.argument("model", metavar="[MODEL]", required=False)
 layer_list_option: Final = click.option(
     "--layers",
     type=FILE,

@@ -34,6 +34,7 @@ _NEEDED = "needed to read real networks; without it give their layers"
         part_option,
         trust_option,
         shared("alpha", help="The decay of the gain."),
+        shared("save", help="Write the convolutions of MODEL as a file for --layers."),
     )
 )
 @output_options()
@@ -45,6 +46,7 @@ def score_command(
     part: str | None,
     trust_code: bool,
     alpha: float,
+    save: Path | None,
 ) -> None:
     """Show every score and plain count of a network, and how reliable each was.
 
@@ -69,6 +71,12 @@ def score_command(
                 output.note(note)
             listed, counts = _layers_of(source)
             title, name = str(source), source.name
+    if save is not None:
+        from ifspace.storage import replacing
+
+        with replacing(save) as file:
+            file.write_text(listed.text(), encoding="utf-8")
+        output.note(f"wrote {save}")
     result = score(listed, alpha, counts=counts)
     output.emit(score_forms(title, name, alpha, result))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ifspace.errors import ARGUMENT, SettingError
-from ifspace.storage import read_csv
+from ifspace.storage import read_csv, reason
 from ifspace.values import MAX_SIDE, listed
 
 COLUMNS: Final = ("kernel", "stride", "in", "out", "groups", "size")
@@ -227,7 +227,7 @@ def read_layers(path: Path) -> LayerList:
     try:
         table = read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _malformed(f"{path}: {error}", "CSV with a first line of columns") from None
+        raise _malformed(f"{path}: {reason(error)}", "CSV with a line of columns first") from None
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
         raise _malformed(f"{path} without {listed(missing)}", f"the columns {', '.join(COLUMNS)}")

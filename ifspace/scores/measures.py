@@ -15,7 +15,7 @@ from math import fsum, log, prod
 from pathlib import Path
 from typing import Final
 
-from ifspace.infofield import gain, log_gain
+from ifspace.infofield import field_limit, gain, log_gain
 from ifspace.scores.layers import LayerList, ListedLayer, Size, as_layers, chain_stages
 from ifspace.stages.objectives import energy_amount, share_of_macs, width_amount
 from ifspace.values import number_from_zero
@@ -27,6 +27,8 @@ CONSTANTS: Final[Mapping[str, tuple[float, str]]] = {
     "entropy of a filter": (0.5, "Shen et al., DeepMAD: ½ ln fan-in"),
     "weight of the last stage": (8, "Shen et al., DeepMAD: ratios 1, 1, 1, 1, 8"),
 }
+# Height and width in pixels, and channels.
+Field = tuple[int, int, int]
 ALPHA: Final = CONSTANTS["decay of the gain"][0]
 
 
@@ -61,33 +63,38 @@ class NetworkScores:
     joints: int
 
 
-def fields_of(stage: Sequence[ListedLayer]) -> tuple[int, ...]:
-    """Return the information field after each layer of a stage, in elements.
+def fields_of(stage: Sequence[ListedLayer], cap: str = "input") -> tuple[Field, ...]:
+    """Return the information field after each layer of a stage: height, width and channels.
+
+    `cap`: at which multiple of the size that enters the spatial field stops, a name of `CAPS`.
 
     >>> three = LayerList.parse(";".join(["3/1/128/128/1/8"] * 3))
-    >>> fields_of(three.chain)
-    (1152, 3200, 6272)
+    >>> fields_of(three.chain), [prod(field) for field in fields_of(three.chain)]
+    (((3, 3, 128), (5, 5, 128), (7, 7, 128)), [1152, 3200, 6272])
 
     Reference: [IF] eqs. 1 to 3, Table 1.
     """
     sizes, entering = stage[0].size_in, stage[0].c_in
-    field, channels, volumes = (1, 1), 1, []
+    height, width, channels = 1, 1, 1
+    limits = [field_limit(size, cap) for size in sizes]
+    fields = []
     for layer in stage:
         height, width = (
-            min(seen + kernel - 1, most)
-            for seen, kernel, most in zip(field, layer.effective_kernel, sizes, strict=True)
+            seen + kernel - 1 if limit is None else min(seen + kernel - 1, limit)
+            for seen, kernel, limit in zip(
+                (height, width), layer.effective_kernel, limits, strict=True
+            )
         )
-        field = (height, width)
         channels = min(channels * (layer.c_in // layer.groups), entering)
-        volumes.append(height * width * channels)
-    return tuple(volumes)
+        fields.append((height, width, channels))
+    return tuple(fields)
 
 
 def scored_stages(layers: LayerList, alpha: float = ALPHA) -> tuple[ScoredStage, ...]:
     """Return the fields and gains of each stage; the field starts anew where the size changes."""
     stages = []
     for stage in chain_stages(layers.chain):
-        first, volumes = stage[0], fields_of(stage)
+        first, volumes = stage[0], tuple(map(prod, fields_of(stage)))
         v0 = prod(first.size_in) * first.c_in
         steps = tuple(pairwise(volumes))
         stages.append(

@@ -21,7 +21,7 @@ from ifspace.scores.layers import LayerList, read_layers
 from ifspace.scores.measures import ALPHA, COUNTS, score
 from ifspace.scores.published import PUBLISHED, Row, TrainedNetwork
 from ifspace.scores.statistics import PERCENT
-from ifspace.storage import CsvRows, read_csv
+from ifspace.storage import CsvRows, read_csv, reason
 from ifspace.values import listed
 
 # From `builder` and the size of the image, or None, to the layers of the network and its counts.
@@ -56,7 +56,7 @@ def read_table(path: Path, build: Builder | None = None) -> list[TrainedNetwork]
     try:
         table = read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _malformed(f"{path}: {error}", "CSV with a first line of columns") from None
+        raise _malformed(f"{path}: {reason(error)}", "CSV with a line of columns first") from None
     reader = next(
         (form.read for form in PUBLISHED if set(form.columns) <= set(table.columns)), None
     )

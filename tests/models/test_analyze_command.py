@@ -160,7 +160,7 @@ def test_every_layer_is_shown_on_request(
 ) -> None:
     monkeypatch.chdir(Path(file).parent)
     # The gain of `far`: (192 - 32) / 32 · exp(-3 · 32 / 256) = 3.436.
-    assert run("analyze", "net.py:Net", "--input", "3x8x16", "--layers").out == snapshot
+    assert run("analyze", "net.py:Net", "--input", "3x8x16", "--every-layer").out == snapshot
 
 
 def test_gates_head_and_unused_layers_are_named(run: Callable, file: str) -> None:
@@ -230,7 +230,7 @@ def test_several_groups_of_a_network_fit_a_terminal(
 ) -> None:
     for width in (80, 120):
         monkeypatch.setattr("ifspace.table.terminal_width", lambda width=width: width)
-        for more in ((), ("--layers",)):
+        for more in ((), ("--every-layer",)):
             assert widest(run(*VGG, *more).out) <= width
 
 

@@ -1,0 +1,158 @@
+"""`ifspace score` and `validate`: their JSON, their texts, their errors; lists need no torch."""
+
+import csv
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from ifspace.scores import COUNTS, SCORES, LayerList, score
+from ifspace.scores.reliability import SITUATIONS, reliability, sets
+from ifspace.scores.validation import DEFINITIONS
+
+LIST = (
+    "name,kernel,stride,in,out,groups,size\nstem,3,1,3,64,1,32\n,3,1,64,64,1,32\n,3,2,64,128,1,16\n"
+)
+TABLE = "name,layers,accuracy\n" + "".join(
+    f"n{n},3/1/3/{8 * n}/1/8;3/1/{8 * n}/{8 * n}/1/8,{50 + n if n % 5 else 50 - n}\n"
+    for n in range(1, 13)
+)
+
+
+@pytest.fixture
+def layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("net.csv").write_text(LIST, "utf-8")
+    Path("trained.csv").write_text(TABLE, "utf-8")
+    return "net.csv"
+
+
+def test_the_scores_of_a_list_are_those_of_the_library(run: Callable, layers: str) -> None:
+    answer = run("score", "--layers", layers, "--alpha", "2", "--format", "json").json
+    result = score(Path(layers), 2)
+    assert answer["scores"] == result.scores
+    assert answer["counts"] == result.counts
+    assert (answer["model"], answer["alpha"], answer["joints"]) == ("net.csv", 2, 0)
+    assert answer["stages"][0]["field"] == 7 * 7 * 3
+    assert set(answer["reliability"]) == {*SCORES, *COUNTS}
+    places = {row["where"] for row in answer["reliability"]["gain"]}
+    assert places == set(SITUATIONS)
+
+
+def test_the_text_has_how_reliable_each_was(
+    run: Callable, layers: str, snapshot: SnapshotAssertion
+) -> None:
+    ended = run("score", "--layers", layers)
+    assert (ended.status, ended.err) == (0, "")
+    # Numbers of the committed table change with it; the layout and the scores do not.
+    lines = [line.split("  ")[0] for line in ended.out.splitlines()]
+    assert lines == snapshot
+    numbers = reliability("log-gain", "equal parameters")
+    assert f"{numbers.low:.2f}".removeprefix("0") in ended.out
+    assert all(name in ended.out for name in sets())
+    rows = csv.DictReader(io.StringIO(run("score", "--layers", layers, "--format", "csv").out))
+    assert [row["measure"] for row in rows] == [*SCORES, *COUNTS]
+
+
+@pytest.mark.slow
+def test_lists_need_no_torch(layers: str) -> None:
+    for command in (
+        ["score", "--layers", layers],
+        ["analyze", "--layers", layers, "--every-layer"],
+        ["validate", "trained.csv", "--resamples", "2"],
+    ):
+        code = (
+            "import sys; sys.modules['torch'] = None\n"
+            f"sys.argv = ['ifspace', *{command!r}]\n"
+            "from ifspace.cli.main import main; main()"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_network_and_the_list_of_it_score_alike(run: Callable, layers: str) -> None:
+    network = run("score", "vgg16", "--input", "3x32x32", "--save", "vgg.csv", "--format", "json")
+    assert network.err == "ifspace: wrote vgg.csv\n"
+    again = run("score", "--layers", "vgg.csv", "--format", "json").json
+    assert again["scores"] == network.json["scores"]
+    # The whole network has its classifier and batch norm, the list its convolutions.
+    assert network.json["counts"]["params"] == 14_724_042
+    assert again["counts"]["params"] == 14_710_464
+    same = ("activations", "depth", "width-sum", "peak-memory")
+    assert [again["counts"][n] for n in same] == [network.json["counts"][n] for n in same]
+
+
+def test_the_analysis_of_a_list_has_its_costs(
+    run: Callable, layers: str, snapshot: SnapshotAssertion
+) -> None:
+    ended = run("analyze", "--layers", layers, "--every-layer")
+    assert ended.out == snapshot
+    answer = run("analyze", "--layers", layers, "--format", "json", "--dtype", "int8").json
+    listed = LayerList.parse("3/1/3/64/1/32;3/1/64/64/1/32;3/2/64/128/1/16")
+    assert (answer["params"], answer["macs"]) == (listed.params, listed.macs)
+    assert answer["peak_memory"]["bytes"] == listed.peak
+    assert answer["gain"] == pytest.approx(score(listed).scores["gain"])
+    fields = [layer["field"] for stage in answer["stages"] for layer in stage["layers"]]
+    assert fields == [[3, 3], [5, 3], [7, 3]]
+
+
+def test_a_validation_prints_its_definitions(
+    run: Callable, layers: str, snapshot: SnapshotAssertion
+) -> None:
+    ended = run("validate", "trained.csv", "--resamples", "20")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out == snapshot
+    assert all(name in ended.out for name in DEFINITIONS)
+    answer = run("validate", "trained.csv", "--resamples", "20", "--format", "json").json
+    assert (answer["version"], answer["resamples"], answer["seed"]) == (1, 20, 0)
+    assert answer["definitions"] == dict(DEFINITIONS)
+    keys = {"score", "where", "spearman", "kendall", "pick_percentile", "low", "high"}
+    assert all(keys <= set(row) for row in answer["rows"])
+    # Accuracies rise with the width, but of every fifth network.
+    spearman = {row["spearman"] for row in answer["rows"] if row["where"] == "all"}
+    assert len(spearman) == 2, "raw gains, gains, depth and log-gains do not vary"
+    markdown = run("validate", "trained.csv", "--resamples", "2", "--format", "markdown").out
+    assert "| measure" in markdown
+
+
+def test_differences_and_a_figure(run: Callable, layers: str) -> None:
+    ended = run(
+        "validate", "trained.csv", "--against", "macs", "--resamples", "5",
+        "--figure", "drawn.svg", "--format", "csv",
+    )  # fmt: skip
+    assert ended.err == "ifspace: wrote drawn.svg\nifspace: wrote drawn.png\n"
+    rows = list(csv.DictReader(io.StringIO(ended.out)))
+    assert {row["against"] for row in rows} == {"macs"}
+    assert "macs" not in {row["score"] for row in rows}
+    params = next(row for row in rows if (row["score"], row["where"]) == ("params", "all"))
+    assert [float(params[name]) for name in ("spearman", "low", "high")] == [0, 0, 0]
+    assert Path("drawn.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "score",
+        "score vgg16 --layers net.csv",
+        "score --layers net.csv --input 3x8x8",
+        "score --layers none.csv",
+        "analyze --layers net.csv --part stem",
+        "validate none.csv",
+        "validate net.csv",
+        "validate trained.csv --against flops",
+        "validate trained.csv --resamples 0",
+        "validate trained.csv --out result.xml",
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    run: Callable, layers: str, snapshot: SnapshotAssertion, words: str
+) -> None:
+    ended = run(*words.split())
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.strip() == snapshot
+    assert ended.err.count("\n") == 1
