@@ -87,8 +87,11 @@ def correlation_text(number: float) -> str:
 
     >>> correlation_text(0.446), correlation_text(-0.05), correlation_text(1.0)
     ('.45', '-.05', '1.00')
+    >>> correlation_text(-0.001)
+    '.00'
     """
-    return f"{number:.2f}".replace("0.", ".", 1) if abs(number) < 0.995 else f"{number:.2f}"
+    text = f"{round(number, 2) + 0.0:.2f}"  # a negative zero becomes 0
+    return text.replace("0.", ".", 1) if abs(number) < 0.995 else text
 
 
 def _stage_table(alpha: float, result: NetworkScores) -> Table:
