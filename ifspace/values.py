@@ -28,6 +28,7 @@ MAX_BATCH: Final = 65_536
 MAX_ROUNDS: Final = 100_000
 # How amounts are written, and what a letter behind them stands for.
 AMOUNTS: Final = "whole numbers such as 16k, 5.1M, 1344"
+SHARES: Final = "shares of the network as it is such as 60%"
 _POWERS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -154,6 +155,51 @@ def amount(value: Any, name: str = "amount") -> int:
             argument=name,
         )
     return int(exact)
+
+
+def share(value: object, name: str = "amount") -> Fraction | None:
+    """Parse a share, text such as "60%", exactly; return None for anything else.
+
+    >>> share("60%"), share("12.5 %"), share("60")
+    (Fraction(3, 5), Fraction(1, 8), None)
+
+    Raises: SettingError for a share of 0 or above 1000%.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if not text.endswith("%"):
+        return None
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,9})?)\s*%", text)
+    if match is None or not 0 < Fraction(match[1]) <= 1000:
+        raise SettingError.because(
+            f"{ARGUMENT} is no share",
+            got=repr(value),
+            allowed="percentages above 0% and up to 1000%, such as 60%",
+            remedy="write digits before the %",
+            argument=name,
+        )
+    return Fraction(match[1]) / 100
+
+
+def amount_or_share(value: str) -> int | str:
+    """Return an amount, or the text of a share as it is.
+
+    >>> amount_or_share("5.1M"), amount_or_share("60%")
+    (5100000, '60%')
+
+    Raises: SettingError.
+    """
+    return amount(value) if share(value) is None else value.strip()
+
+
+def ratio_or_share(value: str) -> Fraction | str:
+    """Return an exact ratio from 0, or the text of a share as it is.
+
+    >>> ratio_or_share("2.5"), ratio_or_share("70%")
+    (Fraction(5, 2), '70%')
+
+    Raises: SettingError, ValueError.
+    """
+    return ratio_from_zero(value) if share(value) is None else value.strip()
 
 
 def parse_ratio(value: object) -> Fraction | None:

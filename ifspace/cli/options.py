@@ -14,11 +14,14 @@ from ifspace.errors import shown
 from ifspace.memory import BYTES
 from ifspace.values import (
     AMOUNTS,
+    SHARES,
     amount,
+    amount_or_share,
     block_list,
     decimal,
     number_list,
     ratio_from_zero,
+    ratio_or_share,
     text_list,
 )
 
@@ -96,6 +99,7 @@ class Parsed(click.ParamType[Any]):
 
 INTEGER: Final = WholeNumber()
 AMOUNT: Final = Parsed(amount, AMOUNTS)
+AMOUNT_OR_SHARE: Final = Parsed(amount_or_share, f"{AMOUNTS}, {SHARES}")
 LIST: Final = Parsed(text_list, "values between commas")
 NUMBERS: Final = Parsed(number_list, "whole numbers such as 64 or 16,64")
 WIDTHS: Final = Parsed(
@@ -105,6 +109,7 @@ BLOCKS: Final = Parsed(block_list, "blocks between commas")
 RATIO: Final = Parsed(ratio_from_zero, "ratios such as 1/4, 0.5 or 2")
 SECONDS: Final = Parsed(decimal, "seconds such as 0.5 or 90")
 MILLISECONDS: Final = Parsed(ratio_from_zero, "milliseconds such as 1.5 or 20")
+MILLISECONDS_OR_SHARE: Final = Parsed(ratio_or_share, f"milliseconds such as 1.5 or 20, {SHARES}")
 DECIMAL: Final = Parsed(decimal, "numbers from 0 such as 0.5 or 3")
 FILE: Final = click.Path(path_type=Path)
 

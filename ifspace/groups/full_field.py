@@ -7,18 +7,20 @@ Reference: [Fog] section 3.3.
 
 import time
 from contextlib import suppress
+from dataclasses import replace
+from itertools import product
 from typing import Final, Literal
 
 from ifspace.answer import Status
-from ifspace.block import Composition
+from ifspace.block import Block, Composition, SizedBlock
 from ifspace.catalogue.setting import Objective
 from ifspace.cpsat import seconds_left
 from ifspace.errors import IfspaceError
 from ifspace.floors import NO_FLOORS, Floors
 from ifspace.groups.problem import GroupPlan, GroupsProblem, Weights
 from ifspace.groups.solve import cheapest_groups
-from ifspace.kinds import find_kind
-from ifspace.values import whole_number
+from ifspace.kinds import find_kind, grouped_pointwise_kind
+from ifspace.values import MAX_WIDTH, whole_number
 
 # Of the 96 compositions of two to four layers in the study of groups (results/groups-study.csv),
 # there is for every pair of widths and every number of layers one of these that nothing of as many
@@ -42,8 +44,23 @@ SPATIAL: Final = (
 POINTWISE: Final = ("RPW+RPW+GPW", "RPW+GPW", "PW")
 DEFAULT: Final = tuple(map(Composition.parse, (*SPATIAL, *POINTWISE)))
 DEPTHWISE: Final = Composition.parse("DW+PW")
-# Proven rankings by their problems.
+# What may replace a layer whose block need not be the cheapest, by whether it is spatial: two
+# layers in g and h groups; and three, which go lowest, whose groups are searched.
+PAIRS: Final = {
+    True: (
+        "DW({k})+GPW({g})+SH({g})+GPW({h})",
+        "GC({g},k={k})+SH({g})+GPW({h})",
+        "RPW({g},0)+GC({h},k={k})",
+    ),
+    False: ("GPW({g})+SH({g})+GPW({h})", "RPW({g},0)+GPW({h})"),
+}
+SEARCHED: Final = {
+    True: tuple(map(Composition.parse, ("DW+PW", "DW+RPW+RPW+GPW"))),
+    False: (Composition.parse("RPW+RPW+GPW"),),
+}
+# Proven rankings, and proven fronts of one composition, by their problems.
 _PROVEN: Final[dict[tuple[GroupsProblem, ...], tuple[GroupPlan, ...]]] = {}
+_FRONTS: Final[dict[GroupsProblem, tuple[GroupPlan, ...]]] = {}
 
 
 def ranked_blocks(
@@ -87,6 +104,78 @@ def ranked_blocks(
     if all(answer.status in (Status.OPTIMAL, Status.INFEASIBLE) for answer in answers):
         _PROVEN[problems] = ranking
     return ranking
+
+
+def front_blocks(
+    c_in: int,
+    c_out: int,
+    kernel: int = 3,
+    stride: Literal[1, 2] = 1,
+    floors: Floors = NO_FLOORS,
+) -> tuple[SizedBlock, ...]:
+    """Return blocks with the full field that trade parameters for the least fan-in.
+
+    Of every composition the block of fewest parameters for one least fan-in after another, each at
+    least twice the one before, as long as it has fewer parameters than the convolution. Fewest
+    parameters first; of as many the one with fewer layers of overlapping windows and of windows,
+    so that plain grouped convolutions come before RPW. Blocks of three mixing layers are searched,
+    at widths up to `MAX_WIDTH`.
+
+    >>> [str(sized.block) for sized in front_blocks(64, 64, kernel=1)][:2]
+    ['RPW(16,0)+RPW(16,0)+GPW(16)', 'GPW(8)+SH(8)+GPW(8)']
+
+    Raises: SettingError for widths, kernel or stride out of range.
+
+    Reference: [Fog] section 3.3 for the blocks of one least fan-in.
+    """
+    spatial = kernel > 1 or stride > 1
+    blocks = [
+        sized
+        for pair in PAIRS[spatial]
+        for sized in _front_of_pair(pair, c_in, c_out, kernel, floors)
+    ]
+    if max(c_in, c_out) <= MAX_WIDTH:
+        compositions = SEARCHED[spatial]
+        problems = _problems(c_in, c_out, kernel, stride, None, "params", compositions, floors)
+        blocks += [plan.sized for problem in problems for plan in _front_of(problem)]
+    blocks.sort(key=lambda sized: (sized.params, sized.block.window_counts, len(sized.block)))
+    return tuple(blocks)
+
+
+def _front_of_pair(
+    pair: str, c_in: int, c_out: int, kernel: int, floors: Floors
+) -> list[SizedBlock]:
+    """Return the blocks of two mixing layers with the full field, each of twice the least fan-in.
+
+    An output reads C / h neighbours of what the first layer writes, behind a shuffle in g groups or
+    windows without overlap: one of each group in turn, of which each has read C / g channels. So it
+    sees all C channels if g h <= C, and with no other g and h: it sees C / g times C / h at most.
+    """
+    kind = grouped_pointwise_kind()
+    options = [
+        Block.parse(pair.format(g=g, h=h, k=kernel)).at(c_in, c_out)
+        for g, h in product(kind.group_counts(c_in, c_in), kind.group_counts(c_in, c_out))
+        if g and h and g * h <= c_in
+    ]
+    blocks: list[SizedBlock] = []
+    for sized in sorted(options, key=lambda sized: sized.params):
+        doubles = not blocks or sized.least_fan_in >= 2 * blocks[-1].least_fan_in
+        if doubles and sized.meets(floors) and sized.params < c_in * c_out * kernel**2:
+            blocks.append(sized)
+    return blocks
+
+
+def _front_of(problem: GroupsProblem) -> tuple[GroupPlan, ...]:
+    """Return the cheapest plans of a composition, each of twice the least fan-in at least."""
+    if problem not in _FRONTS:
+        front: list[GroupPlan] = []
+        floors = problem.floors
+        most = problem.channels * problem.out_width * problem.kernel**2 - 1
+        while plans := cheapest_groups(replace(problem, floors=floors), at_most=most).plans:
+            front.append(plans[0])
+            floors = replace(floors, least_fan_in=2 * plans[0].sized.least_fan_in)
+        _FRONTS[problem] = tuple(front)
+    return _FRONTS[problem]
 
 
 def _problems(

@@ -1,43 +1,48 @@
 """Replace the standard convolutions of a network by blocks: one block, the cheapest, or the best.
 
-A layer that can be replaced is a plain 3 x 3 `nn.Conv2d` that keeps the spatial size or halves it;
-blocks without a spatial kind can also replace a pointwise convolution. Counts include the batch
-norm and the biases that a block brings, and odd spatial sizes before a stride as they are.
+`ifspace.models.replaceable` says which layers can be replaced. Counts include the batch norm and
+the biases that a block brings, and odd spatial sizes before a stride as they are.
 
 Reference: [3DRF] section 4.2 and [IF], kernel-level decomposer; the budgets are beyond the papers.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any, Final, Literal, cast
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.utils.parametrize import is_parametrized
 
 from ifspace.answer import Answer
 from ifspace.block import Block, SizedBlock
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.floors import NO_FLOORS, Floors, ParamsRange, leaves_nothing
-from ifspace.groups.full_field import ranked_blocks
+from ifspace.groups.full_field import front_blocks, ranked_blocks
 from ifspace.latency import Latency, LatencySource
-from ifspace.memory import Schedule
+from ifspace.memory import DEFAULT_DTYPE, Schedule, bytes_of
 from ifspace.models.edits import EditedNetwork
-from ifspace.models.graph import ImageSize, LiveSchedule, Size, Trace, TracedLayer
+from ifspace.models.graph import ImageSize, LiveSchedule, Trace
+from ifspace.models.plan_file import PlannedBlock
+from ifspace.models.replaceable import (
+    LEAST_CHANNELS,
+    Layers,
+    OutOfReach,
+    ReplaceableConv,
+    Skipped,
+    out_of_reach,
+    replaceable_convs,
+    weight_norm,
+)
 from ifspace.models.surgery import Replace, copy_of_network
-from ifspace.models.tracing import Image, checked_model, evaluated
+from ifspace.models.tracing import Image, checked_model
 from ifspace.models.tracing import trace as traced
 from ifspace.models.warm_start import Fit, fit_blocks, random_images
 from ifspace.nn.block import BlockModule, Style, block_style
 from ifspace.nn.checks import check_seed, wrong_type
 from ifspace.nn.network import seeded
 from ifspace.reach import field_after
-from ifspace.stages.problem import CHEAPEST, budgets_error
+from ifspace.stages.problem import CHEAPEST, amounts_text, budgets_error
 from ifspace.stages.problem import Blocks as Blocks
 from ifspace.stages.problem import Budgets as Budgets
 from ifspace.stages.replacement import (
@@ -52,57 +57,29 @@ from ifspace.stages.replacement import (
     Site,
     best_replacement,
 )
-from ifspace.values import choice, set_fields, whole_number
+from ifspace.values import choice
 
-LEAST_CHANNELS: Final = 16
 # A block that can replace a pointwise convolution.
 _NO_KERNEL: Final = "GPW(8)+SH(8)+GPW(8)"
 # (side in pixels, channels) of what one output sees.
 FieldSize = tuple[int, int]
-_BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
-@dataclass(frozen=True, slots=True)
-class Layers:
-    """Which layers may be replaced: those of these names, or else those with enough channels.
-
-    `names`: one name or several; None for all plain 3 x 3 convolutions that read `least_channels`
-    or more.
-
-    >>> Layers("layer1.0.conv1").names
-    ('layer1.0.conv1',)
-
-    Raises: SettingError for no name at all, or channels that are no whole number from 1.
-    """
-
-    names: Iterable[str] | None = None
-    least_channels: int = LEAST_CHANNELS
-
-    def __post_init__(self) -> None:
-        names = (self.names,) if isinstance(self.names, str) else self.names
-        set_fields(
-            self,
-            names=None if names is None else tuple(names),
-            least_channels=whole_number(self.least_channels, "least_channels"),
-        )
-        if self.names == ():
-            raise SettingError.because(
-                "no layer named",
-                got="no names",
-                allowed="one or more layers of the network",
-                remedy=f"leave {ARGUMENT} out for all 3 x 3 convolutions",
-                argument="names",
-            )
+# Of a layer, the block in its place (None: the layer itself) and its style: the time of all calls.
+TimeOf = Callable[[ReplaceableConv, SizedBlock | None, Style], Latency | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
     """What decides between blocks where a layer may keep its convolution or become one of several.
 
-    `objective`: "keep" replaces as few layers as possible; "params", "macs" and "latency_ms"
-    minimise that amount. None is "keep" with a budget and "params" without. `latency`: the
-    measured latencies of blocks and convolutions, which stand there as CONV. `floors` hold for
-    every block; convolutions that none fits stay.
+    `objective`: "keep" replaces as few layers as possible; "weights" too, and keeps as many
+    parameters as the budgets allow; "params", "macs" and "latency_ms" minimise that amount. None is
+    "params" without a budget; with one it is "weights" for the blocks of a front, else "keep".
+    `latency`: the measured latencies of blocks and convolutions, which stand there as CONV.
+    `floors` hold for every block; convolutions that none fits stay. `time_of`: times of layers and
+    blocks at their own sizes, instead of `latency`; `network_ms`: the time of the whole network, of
+    which a budget of latency is then, else of the layers that blocks may replace.
 
     Raises: SettingError for another objective.
     """
@@ -111,91 +88,42 @@ class Search:
     latency: LatencySource | None = None
     time_limit_s: float | None = None
     floors: Floors = NO_FLOORS
+    time_of: TimeOf | None = None
+    network_ms: Fraction | None = None
 
     def __post_init__(self) -> None:
         choice(self.objective, "objective", (*ORDERS, None))
 
-    def objective_within(self, budgets: Budgets) -> Objective:
+    def objective_within(self, budgets: Budgets, blocks: Blocks | None = None) -> Objective:
         """Return the objective under budgets."""
-        default = "keep" if budgets.limits else "params"
+        default = "weights" if blocks is not None and blocks.is_front else "keep"
+        default = default if budgets.limits or budgets.shares else "params"
         return cast(Objective, self.objective or default)
 
-
-@dataclass(frozen=True, slots=True)
-class ReplaceableConv:
-    """A convolution that a block can replace: its layer, and the sizes of each call.
-
-    `calls`: (H, W) of the feature maps that each call reads and writes. `normed`: whether a batch
-    norm reads what it writes.
-    """
-
-    layer: TracedLayer
-    calls: tuple[tuple[Size, Size], ...]
-    normed: bool
-
-    @property
-    def name(self) -> str:
-        """The full name of its module."""
-        return self.layer.name
-
-    @property
-    def stride(self) -> int:
-        """The stride in pixels, the same down and across."""
-        return self.layer.stride[0]
-
-    @property
-    def params(self) -> int:
-        """Weights and biases."""
-        return self.layer.params
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of all calls for one image."""
-        layer = self.layer
-        per_pixel = layer.macs // (layer.size_out[0] * layer.size_out[1])
-        return sum(per_pixel * height * width for _, (height, width) in self.calls)
-
-    @property
-    def default_style(self) -> Style:
-        """The style of a block that leaves to the network what follows it.
-
-        Batch norm inside the block if the network has one behind the convolution, a bias at its end
-        if the convolution has one, no activation.
-        """
-        return Style(
-            self.normed,
-            activation=None,
-            bias=self.layer.bias,
-            batch_norm_where="between",
-            bias_where="last",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A convolution that stays, and why.
-
-    `least_channels`: with which a block could replace it, where it has too few channels.
-    `misfits`: whether another block could.
-    """
-
-    name: str
-    reason: str
-    least_channels: int | None = None
-    misfits: bool = False
+    def latency_of(
+        self, conv: ReplaceableConv, sized: SizedBlock | None, style: Style
+    ) -> Latency | None:
+        """Return the time of all calls of a layer, or of a block in its place, if it is known."""
+        if self.time_of is not None:
+            return self.time_of(conv, sized, style)
+        if self.latency is None:
+            return None
+        return _latency(conv, conv.block if sized is None else sized, self.latency)
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """A convolution and the block that replaces it, with amounts before and after.
+    """A layer and the block that replaces it, with amounts before and after.
 
-    `params` include biases and batch norm inside the block; `macs` are of one image; `fields` are
-    (side, channels) of what one output sees. `peaks`: the most elements that are live at once in
-    the network while the layer runs, before and after; 0 where that is not known. `latencies`: of
-    all calls of the layer and of the block, alone; None where one is not known.
+    `before`: the layer as a block of one layer. `params` include biases and batch norm inside the
+    block; `macs` are of one image; `fields` are (side, channels) of what one output sees. `peaks`:
+    the most elements that are live at once in the network while the layer runs, before and after; 0
+    where that is not known. `latencies`: of all calls of the layer and of the block, alone; None
+    where one is not known.
     """
 
     step: Replace
+    before: SizedBlock
     params: tuple[int, int]
     macs: tuple[int, int]
     fields: tuple[FieldSize, FieldSize]
@@ -213,6 +141,11 @@ class Replacement:
         return self.step.sized
 
     @property
+    def costs_more(self) -> bool:
+        """Whether the block has more parameters or MACs than the layer."""
+        return any(after > before for before, after in (self.params, self.macs))
+
+    @property
     def sees_less(self) -> bool:
         """Whether the block lacks the full field of the convolution."""
         return any(after < before for before, after in zip(*self.fields, strict=True))
@@ -228,7 +161,7 @@ class Decomposition:
     `grouped` count the convolutions that are 1 x 1, or grouped or depthwise, already.
     `peaks`: the peak memory in elements before and after; None where the trace does not say.
     `weight_norms`: by the name of a layer what computes its weights from others, such as weight
-    norm.
+    norm. `out_of_reach`: what no block can replace, and why.
     `within_floors` says, of a search with floors, what they leave. `least_channels`: with which a
     convolution may be replaced. `peak_stays_at`: the call that needs more memory than the budget
     whatever the blocks are; empty without one.
@@ -248,6 +181,7 @@ class Decomposition:
     least_channels: int = LEAST_CHANNELS
     peak_stays_at: str = ""
     weight_norms: Mapping[str, str] = field(default_factory=dict)
+    out_of_reach: tuple[OutOfReach, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -387,7 +321,7 @@ def decompose(
     x: Image,
     blocks: Blocks = Blocks(CHEAPEST),  # noqa: B008 - a frozen value
     budgets: Budgets = Budgets(),  # noqa: B008 - a frozen value
-    layers: Layers = Layers(),
+    layers: Layers = Layers(),  # noqa: B008 - a frozen value
     search: Search = Search(),
     *,
     style: Style | str | None = None,
@@ -429,7 +363,7 @@ def plan_decomposition(
     trace: Trace,
     blocks: Blocks = Blocks(CHEAPEST),  # noqa: B008 - a frozen value
     budgets: Budgets = Budgets(),  # noqa: B008 - a frozen value
-    layers: Layers = Layers(),
+    layers: Layers = Layers(),  # noqa: B008 - a frozen value
     search: Search = Search(),
     style: Style | str | None = None,
 ) -> Decomposition:
@@ -437,9 +371,12 @@ def plan_decomposition(
 
     Each of the `layers` becomes that of the `blocks` that fits its widths and has the
     fewest parameters (objective "macs": MACs); `Blocks("cheapest")` offers all blocks with the full
-    field of the convolution. With a budget each layer keeps its convolution or becomes one of these
-    blocks, as the `search` decides. `params` and `macs` are budgets of the whole network;
-    `latency_ms` is that of the chosen layers together.
+    field of the convolution. `Blocks("front")` offers for every layer, pointwise ones and
+    `nn.Linear` too, blocks with its full field that trade parameters for the least fan-in; none
+    with more parameters, MACs or known latency than the layer. With a budget each layer keeps its
+    convolution or becomes one of these blocks, as the `search` decides. `params` and `macs` are
+    budgets of the whole network, shares of what it has; `latency_ms` is that of the chosen layers
+    together.
 
     `style`: of all blocks. By default batch norm follows each layer of a block but the last if the
     network has one behind the convolution, the last layer has a bias if the convolution has one,
@@ -448,9 +385,12 @@ def plan_decomposition(
     Raises: SettingError for arguments that do not go together, or a name that no block can replace.
     """
     _check_types(blocks, budgets, layers, search)
-    objective, latency = search.objective_within(budgets), search.latency
-    timed = budgets.latency_ms is not None or objective == "latency_ms"
-    if timed and latency is None:
+    objective = search.objective_within(budgets, blocks)
+    live = trace.live
+    amounts = amounts_of(trace, budgets.dtype)
+    shares = dict(budgets.shares)
+    timed = "latency_ms" in {*budgets.limits, *shares, objective}
+    if timed and search.latency is None and search.time_of is None:
         raise SettingError.because(
             "nothing says how long the blocks take",
             got=f"no {ARGUMENT}",
@@ -458,23 +398,23 @@ def plan_decomposition(
             remedy=f"give {ARGUMENT} too",
             argument="latency",
         )
-    budgets.check(BOUNDED)
     model = EditedNetwork.of(network).model
     fixed = blocks.fixed
     no_spatial = fixed is None or not any(
         layer.conv.spatial for block in fixed for layer in block.layers
     )
-    live = trace.live
-    if live is None and (budgets.peak_memory is not None or objective == PEAK_MEMORY):
+    if live is None and (PEAK_MEMORY in {*budgets.limits, *shares, objective}):
         raise unknown_peak(trace.notes)
-    convs, skipped = replaceable_convs(model, trace, layers, no_spatial)
+    convs, skipped = replaceable_convs(model, trace, layers, no_spatial, blocks.is_front)
     block_style_ = None if style is None else block_style(style)
     options: dict[ReplaceableConv, tuple[Replacement, ...]] = {}
     for conv in convs:
         replacements, reason = _replacements(
-            conv, fixed, block_style_, objective, live, search.floors, latency
+            conv, blocks, block_style_, objective, live, search.floors, search
         )
-        if replacements:
+        if replacements and timed and blocks.is_front and replacements[0].latencies[0] is None:
+            skipped.append(Skipped(conv.name, "no latency is known for it"))
+        elif replacements:
             options[conv] = replacements
         else:
             skipped.append(Skipped(conv.name, reason, misfits=True))
@@ -483,9 +423,11 @@ def plan_decomposition(
             convs,
             search.floors,
             lambda conv, floors: bool(
-                _replacements(conv, fixed, block_style_, objective, live, floors, latency)[0]
+                _replacements(conv, blocks, block_style_, objective, live, floors, search)[0]
             ),
         )
+    budgets = budgets.of({**amounts, "latency_ms": _latency_before(search, options.values())})
+    budgets.check(BOUNDED)
     convolutions = [
         layer for layer in trace.all_layers if layer.conv.writes and not layer.is_linear
     ]
@@ -502,15 +444,102 @@ def plan_decomposition(
         },
         within_floors=_within_floors(trace, convs, options, search.floors),
         least_channels=layers.least_channels,
+        out_of_reach=out_of_reach(model, trace, [conv.name for conv in options], skipped, layers),
     )
     if options and (budgets.limits or timed or objective == PEAK_MEMORY):
-        plan = _best_choice(plan, options, objective, search.time_limit_s, live)
+        plan = _best_choice(plan, options, objective, search, live)
+    return _with_totals(plan, trace)
+
+
+def _with_totals(plan: Decomposition, trace: Trace) -> Decomposition:
+    """Return a plan with the amounts of the network before and after it."""
+    live = trace.live
     return replace(
         plan,
         peaks=None if live is None else (live.peak, _peak_after(plan, live)),
         params=(trace.params, trace.params + _change(plan, "params")),
         macs=(trace.macs, trace.macs + _change(plan, "macs")),
     )
+
+
+def planned_decomposition(
+    network: nn.Module | EditedNetwork,
+    trace: Trace,
+    planned: Sequence[PlannedBlock],
+    budgets: Budgets = Budgets(),  # noqa: B008 - a frozen value
+    search: Search = Search(),
+) -> Decomposition:
+    """Return the plan in which layers of a traced network become the blocks of a plan file.
+
+    Raises: SettingError for a layer that is not there or that no block can replace, a block that
+        does not fit it, each with its line, and for a plan that exceeds the budgets.
+    """
+    model, live = EditedNetwork.of(network).model, trace.live
+    everything = Layers(least_channels=1, classifier=True)
+    convs, skipped = replaceable_convs(model, trace, everything, every=True)
+    conv_of, why_of = {conv.name: conv for conv in convs}, {x.name: x.reason for x in skipped}
+    names = {layer.name for layer in trace.all_layers if layer.conv.writes}
+    replaced = []
+    for entry in planned:
+        conv = conv_of.get(entry.name)
+        if conv is None:
+            why = why_of.get(entry.name, "a layer that no block can replace")
+            near = get_close_matches(entry.name, conv_of, 3) or list(conv_of)[:3]
+            raise entry.error(
+                why if entry.name in names else "no such layer in the network",
+                got=repr(entry.name),
+                allowed=f"layers such as {', '.join(near)}",
+            )
+        try:
+            replacement = _replacement(conv, entry.block, None, _Peaks(conv, live))
+        except IfspaceError as error:
+            raise entry.error(
+                "a block that does not fit the layer",
+                got=f"{entry.block} for {conv.name}: {error.finding}",
+                allowed=f"blocks from {conv.layer.c_in} to {conv.layer.c_out} channels at stride "
+                f"{conv.stride}",
+            ) from None
+        style = replacement.step.style
+        times = (search.latency_of(conv, x, style) for x in (None, replacement.sized))
+        replaced.append(replace(replacement, latencies=tuple(times)))
+    plan = Decomposition(
+        tuple(replaced),
+        (),
+        (trace.params,) * 2,
+        (trace.macs,) * 2,
+        budgets.of({**amounts_of(trace, budgets.dtype), "latency_ms": search.network_ms}),
+        weight_norms={conv.name: norm for conv in convs if (norm := weight_norm(model, conv.name))},
+        out_of_reach=out_of_reach(model, trace, [*conv_of], skipped, everything),
+    )
+    plan = _with_totals(plan, trace)
+    plan.budgets.check(BOUNDED)
+    amounts: dict[str, Amount] = {"params": plan.params[1], "macs": plan.macs[1]}
+    if plan.peaks is not None:
+        amounts[PEAK_MEMORY] = bytes_of(plan.peaks[1], plan.budgets.dtype or DEFAULT_DTYPE)
+    if (latencies := plan.replaced_latencies) is not None:
+        before, after = latencies
+        amounts["latency_ms"] = (search.network_ms or before.ms) - before.ms + after.ms
+    over = {
+        name: amounts[name]
+        for name, limit in plan.budgets.limits.items()
+        if amounts.get(name, limit) > limit
+    }
+    if over:
+        raise SettingError.because(
+            "a plan over its budgets",
+            got=amounts_text(over),
+            allowed=amounts_text({name: plan.budgets.limits[name] for name in over}),
+            remedy="take cheaper blocks in the plan, or raise the budget",
+            argument=next(iter(over)),
+        )
+    return plan
+
+
+def amounts_of(trace: Trace, dtype: str | None) -> dict[str, int | Fraction | None]:
+    """Return what a network has as it is, of which budgets may be shares; None if not known."""
+    live = trace.live
+    peak = None if live is None else bytes_of(live.peak, dtype or DEFAULT_DTYPE)
+    return {"params": trace.params, "macs": trace.macs, PEAK_MEMORY: peak}
 
 
 def unknown_peak(notes: Sequence[str]) -> SettingError:
@@ -594,197 +623,14 @@ def apply_decomposition(
         changed = copy.apply(*plan.steps)
     fits: tuple[Fit, ...] = ()
     if images is not None:
-        names = [replacement.name for replacement in plan.replaced]
+        # A fit compares feature maps [N, C, H, W].
+        names = [
+            replacement.name
+            for replacement in plan.replaced
+            if isinstance(base.model.get_submodule(replacement.name), nn.Conv2d)
+        ]
         fits = fit_blocks(base.model, changed.model, names, images, seed, progress)
     return DecomposedNetwork(changed.model, changed.edits.for_image(image), plan, fits)
-
-
-# ------------------------------------------------------------------ which layers can be replaced
-
-
-def replaceable_convs(
-    model: nn.Module,
-    trace: Trace,
-    layers: Layers = Layers(),
-    pointwise: bool = False,
-) -> tuple[tuple[ReplaceableConv, ...], list[Skipped]]:
-    """Return the layers to replace, in the order in which they run, and the other convolutions.
-
-    `pointwise`: whether pointwise convolutions may be named too.
-
-    Raises: SettingError for a name that is no layer, or of a layer that no block can replace.
-    """
-    calls_of: dict[str, list[TracedLayer]] = {}
-    for layer in trace.all_layers:
-        calls_of.setdefault(layer.name, []).append(layer)
-    chosen: list[TracedLayer] = []
-    skipped: list[Skipped] = []
-    names, least_channels = layers.names, layers.least_channels
-    named = _checked_names(set(names or ()), calls_of)
-    for name, calls in calls_of.items():
-        layer = max(calls, key=lambda call: call.params)  # one of several calls counts the weights
-        reason = why_not(model, layer, pointwise and name in named)
-        if name in named and reason:
-            raise SettingError.because(
-                "no block can replace this layer",
-                got=f"{name} ({reason})",
-                allowed="3 x 3 convolutions of stride 1 or 2, and 1 x 1 ones for blocks without a "
-                "spatial kind",
-                remedy=f"leave it out of {ARGUMENT}",
-                argument="names",
-            )
-        if name in named or (names is None and not reason and layer.c_in >= least_channels):
-            chosen.append(layer)
-        elif names is None and layer.conv.spatial and layer.conv.dense:
-            few = f"{layer.c_in} input channels, fewer than {least_channels}"
-            # A block that reads the image saves next to nothing.
-            helps = not reason and layer.c_in > trace.image[0]
-            skipped.append(Skipped(name, reason or few, layer.c_in if helps else None))
-    normed = _followed_by_norm(model, [layer.name for layer in chosen], trace.image)
-    return tuple(
-        ReplaceableConv(
-            layer,
-            tuple((call.size_in, call.size_out) for call in calls_of[layer.name]),
-            layer.name in normed,
-        )
-        for layer in chosen
-    ), skipped
-
-
-def why_not(model: nn.Module, layer: TracedLayer, pointwise: bool = False) -> str:
-    """Return why no block can replace a layer; an empty text if one can."""
-    if not layer.name:
-        return "the network itself"
-    conv: Any = model.get_submodule(layer.name)
-    if layer.is_linear or not layer.conv.dense:
-        return f"a layer of kind {layer.kind}"
-    spatial = layer.conv.spatial
-    if not spatial and isinstance(conv, nn.Conv2d) and not pointwise:
-        return "a pointwise convolution, and the block has a spatial kind"
-    kernel, padding = ((3, 3), (1, 1)) if spatial else ((1, 1), (0, 0))
-    if type(conv) is not nn.Conv2d and not _computes_conv2d(conv):
-        return f"{type(conv).__name__}, not a plain nn.Conv2d"
-    for setting, value, allowed in (
-        ("kernel", conv.kernel_size, (kernel,)),
-        ("dilation", conv.dilation, ((1, 1),)),
-        ("stride", conv.stride, ((1, 1), (2, 2)) if spatial else ((1, 1),)),
-        ("padding", conv.padding, (padding, "same") if conv.stride == (1, 1) else (padding,)),
-    ):
-        if value not in allowed:
-            return f"{setting} {value if isinstance(value, str) else ' x '.join(map(str, value))}"
-    if conv.padding_mode != "zeros":
-        return f"padding of {conv.padding_mode}"
-    return _shared_weights(model, conv)
-
-
-def _computes_conv2d(module: Any) -> bool:
-    """Return whether a subclass computes what nn.Conv2d does, from weights of its own."""
-    return (
-        isinstance(module, nn.Conv2d)
-        and type(module).forward is nn.Conv2d.forward
-        and type(module)._conv_forward is nn.Conv2d._conv_forward
-        and all(map(_is_norm_of_weights, _parametrizations(module)))
-    )
-
-
-def _parametrizations(module: nn.Module) -> list[nn.Module]:
-    """Return what computes the weights of a module from others; nothing in most."""
-    if not is_parametrized(module):
-        return []
-    lists: Any = module.parametrizations
-    return [part for parts in lists.children() for part in parts]
-
-
-def weight_norm(model: nn.Module, name: str) -> str:
-    """Return what computes the weights of a module from others, as torch calls it; "" in most.
-
-    >>> weight_norm(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3))), "0")
-    'weight norm'
-    """
-    module = model.get_submodule(name)
-    hooks = [
-        hook
-        for hook in module._forward_pre_hooks.values()
-        if type(hook).__module__.startswith("torch.nn.utils.")
-    ]
-    kinds = {type(part).__name__.strip("_") for part in (*hooks, *_parametrizations(module))}
-    words = (re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower() for kind in sorted(kinds))
-    return " and ".join(words)
-
-
-def _is_norm_of_weights(part: nn.Module) -> bool:
-    """Return whether it is one of torch's, such as weight norm: a block needs none of them."""
-    return type(part).__module__ == nn.utils.parametrizations.__name__
-
-
-def _shared_weights(model: nn.Module, conv: nn.Conv2d) -> str:
-    weights = {id(tensor) for tensor in conv.parameters()}
-    for name, module in model.named_modules():
-        own = module.parameters(recurse=False)
-        if module not in set(conv.modules()) and any(id(tensor) in weights for tensor in own):
-            return f"weights shared with {name}"
-    return ""
-
-
-def _checked_names(names: set[str], calls_of: Mapping[str, Any]) -> set[str]:
-    if unknown := sorted(map(str, names - calls_of.keys())):
-        raise SettingError.because(
-            "no such layer in the network",
-            got=", ".join(map(repr, unknown)),
-            allowed=", ".join(get_close_matches(unknown[0], map(str, calls_of), 3))
-            or f"{len(calls_of)} layers such as {next(iter(calls_of))}",
-            remedy="`ifspace analyze --every-layer` lists them",
-            argument="names",
-        )
-    return names
-
-
-def _followed_by_norm(model: nn.Module, names: list[str], image: ImageSize) -> frozenset[str]:
-    """Return which convolutions write what a batch norm reads, by a run on shapes alone."""
-    if not names:
-        return frozenset()
-    normed: set[str] = set()
-    written: dict[int, tuple[str, Any]] = {}  # with the tensors: no other may take over their id
-
-    def record_output(name: str) -> Any:
-        def hook(_: nn.Module, __: Any, y: Any) -> None:
-            written[id(y)] = name, y
-
-        return hook
-
-    def record_norm(_: nn.Module, inputs: Any) -> None:
-        if inputs and id(inputs[0]) in written:
-            normed.add(written[id(inputs[0])][0])
-
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    hooks = [model.get_submodule(name).register_forward_hook(record_output(name)) for name in names]
-    hooks += [norm.register_forward_pre_hook(record_norm) for norm in norms]
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
-    dtypes = (tensor.dtype for tensor in shapes.values() if tensor.is_floating_point())
-    try:
-        with evaluated(model), torch.device("meta"):
-            functional_call(model, shapes, (torch.empty(2, *image, dtype=next(dtypes, None)),))
-    except Exception:
-        # A forward that needs values: what follows in the module tree is taken.
-        return _followed_by_norm_in_order(model, names)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return frozenset(normed)
-
-
-def _followed_by_norm_in_order(model: nn.Module, names: list[str]) -> frozenset[str]:
-    leaves = [
-        (name, module) for name, module in model.named_modules() if not any(module.children())
-    ]
-    return frozenset(
-        name
-        for (name, conv), (_, norm) in pairwise(leaves)
-        if name in names
-        and isinstance(norm, _BatchNorm)
-        and norm.num_features == getattr(conv, "out_channels", None)
-    )
 
 
 # ------------------------------------------------------------------ which block replaces a layer
@@ -792,40 +638,46 @@ def _followed_by_norm_in_order(model: nn.Module, names: list[str]) -> frozenset[
 
 def _replacements(
     conv: ReplaceableConv,
-    blocks: Sequence[Block] | None,
+    offered: Blocks,
     style: Style | None,
     objective: str,
     live: LiveSchedule | None,
     floors: Floors,
-    latency: LatencySource | None,
+    search: Search,
 ) -> tuple[tuple[Replacement, ...], str]:
     """Return what each block makes of a convolution, cheapest first; and why one does not fit.
 
-    The cheapest by MACs if those are the objective, else by parameters. `blocks` None stands for
-    all with the full field of the convolution.
+    The cheapest by MACs if those are the objective, else by parameters.
     """
     layer = conv.layer
     by: Literal["params", "macs"] = "macs" if objective == "macs" else "params"
+    blocks, stride = offered.fixed, cast(Literal[1, 2], 2 if conv.stride == 2 else 1)
     full_field = blocks is None
-    if blocks is None:
+    if offered.is_front:
+        front = front_blocks(layer.c_in, layer.c_out, layer.kernel[0], stride, floors=floors)
+        blocks = tuple(sized.block for sized in front)
+    elif blocks is None:
         side = layer.size_in[0] if layer.size_in[0] == layer.size_in[1] else None
-        stride: Literal[1, 2] = 2 if conv.stride == 2 else 1
         plans = ranked_blocks(
             layer.c_in, layer.c_out, layer.kernel[0], stride, side, by, floors=floors
         )
-        blocks = [plan.block for plan in plans]
+        blocks = tuple(plan.block for plan in plans)
     replacements, reasons = [], []
     peaks = _Peaks(conv, live)
-    original = Block.parse(layer.kind).at(layer.c_in, layer.c_out)
-    before = None if latency is None else _latency(conv, original, latency)
+    before = search.latency_of(conv, None, style or conv.default_style)
     for block in blocks:
         try:
             replacement = _replacement(conv, block, style, peaks)
-            after = None if latency is None else _latency(conv, replacement.sized, latency)
-            if replacement.sized.meets(floors):
-                replacements.append(replace(replacement, latencies=(before, after)))
-            else:
+            if offered.is_front and replacement.costs_more:
+                reasons.append(f"{block}: more parameters or MACs than the layer")
+                continue
+            after = search.latency_of(conv, replacement.sized, replacement.step.style)
+            if not replacement.sized.meets(floors):
                 reasons.append(f"{block}: not with {floors}")
+            elif offered.is_front and before and after and after.ms > before.ms:
+                reasons.append(f"{block}: slower than the layer")
+            else:
+                replacements.append(replace(replacement, latencies=(before, after)))
         except IfspaceError as error:
             reasons.append(f"{block}: " + str(error).partition("; ")[0])
     # Batch norm and biases count too: a block with more layers has more of them.
@@ -845,7 +697,7 @@ def _replacement(
     macs = sum(step.macs(*sizes) for sizes in conv.calls)
     fields = (conv.layer.kernel[0], conv.layer.c_in), field_after(sized)[-1]
     amounts = (conv.params, step.params), (conv.macs, macs)
-    return Replacement(step, *amounts, fields, (peaks.before, peaks.after(step)))
+    return Replacement(step, conv.block, *amounts, fields, (peaks.before, peaks.after(step)))
 
 
 class _Peaks:
@@ -877,7 +729,7 @@ def _best_choice(
     plan: Decomposition,
     options: Mapping[ReplaceableConv, tuple[Replacement, ...]],
     objective: Objective,
-    time_limit_s: float | None,
+    search: Search,
     live: LiveSchedule | None,
 ) -> Decomposition:
     """Return the plan with the best choice within its budgets."""
@@ -886,6 +738,9 @@ def _best_choice(
         "params": plan.params[0] - sum(conv.params for conv in options),
         "macs": plan.macs[0] - sum(conv.macs for conv in options),
     }
+    if search.network_ms is not None:
+        layers_ms = _latency_before(replace(search, network_ms=None), options.values())
+        fixed_amounts["latency_ms"] = search.network_ms - (layers_ms or 0)
     limits: dict[str, Any] = {
         name: limit - fixed_amounts.get(name, 0) for name, limit in plan.budgets.limits.items()
     }
@@ -895,7 +750,8 @@ def _best_choice(
     most = plan.budgets.peak_elements
     stays = live is not None and most is not None and rest > most
     budgets = Budgets(**limits, dtype=plan.budgets.dtype)
-    answer = best_replacement(ReplacementProblem(sites, budgets, objective, rest), time_limit_s)
+    problem = ReplacementProblem(sites, budgets, objective, rest)
+    answer = best_replacement(problem, search.time_limit_s)
     chosen = (0,) * len(sites) if answer.best is None else answer.best.chosen
     return replace(
         plan,
@@ -926,6 +782,19 @@ def _site(conv: ReplaceableConv, replacements: Sequence[Replacement]) -> Site:
             Option(sized, params, macs, None if after is None else after.ms, conv.stride, peak)
         )
     return Site(conv.name, tuple(options))
+
+
+def _latency_before(search: Search, options: Iterable[Sequence[Replacement]]) -> Fraction | None:
+    """Return the time of the network as it is, or of the layers that blocks may replace.
+
+    None where that of a layer is not known.
+    """
+    if search.network_ms is not None:
+        return search.network_ms
+    times = [replacements[0].latencies[0] for replacements in options]
+    if None in times:
+        return None
+    return sum((time.ms for time in times if time is not None), Fraction(0))
 
 
 def _latency(conv: ReplaceableConv, sized: SizedBlock, source: LatencySource) -> Latency | None:

@@ -4,7 +4,7 @@ Reference: [3DRF] sections 4.1 and 4.2; the budgets are beyond the papers.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -17,21 +17,25 @@ from ifspace.models.decomposition import (
     Decomposition,
     Layers,
     Search,
+    amounts_of,
     apply_decomposition,
     plan_decomposition,
-    replaceable_convs,
+    planned_decomposition,
     unknown_peak,
 )
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace, TracedLayer
 from ifspace.models.options import layer_text
+from ifspace.models.plan_file import PlannedBlock
 from ifspace.models.reorganization import (
     Reorganization,
     apply_reorganization,
     plan_reorganization,
 )
+from ifspace.models.replaceable import replaceable_convs
 from ifspace.models.tracing import trace as traced
 from ifspace.models.warm_start import Fit, random_images
+from ifspace.models.weights import names_after
 from ifspace.stages.problem import Blocks, Budgets
 
 
@@ -42,7 +46,9 @@ class OptimizationProblem:
     Without `blocks` the stages meet the budgets; with blocks the blocks do, in the stages that the
     organizer leaves after `moves` moves (None: all), or in those that are there if `keep_stages`.
     `theta`, `alpha`, `cap` and `tie` are those of the organizer. The time limit of the `search` is
-    that of both. `grow`: how new units begin, as for `reorganize`.
+    that of both. `grow`: how new units begin, as for `reorganize`. `plan`: the block of each layer
+    that is replaced, instead of a search among `blocks`, in the stages that are there. Budgets that
+    are shares are of the network before.
     """
 
     blocks: Blocks | None = None
@@ -58,11 +64,17 @@ class OptimizationProblem:
     warm_start: bool = False
     seed: int = 0
     grow: str = "fresh"
+    plan: tuple[PlannedBlock, ...] | None = None
 
     @property
     def objective(self) -> str:
         """What decides between blocks."""
-        return self.search.objective_within(self.budgets)
+        return self.search.objective_within(self.budgets, self.blocks)
+
+    @property
+    def keeps_stages(self) -> bool:
+        """Whether the stages stay as they are."""
+        return self.keep_stages or self.plan is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +85,9 @@ class Optimization:
     none to be put in; `after` and `network` where nothing keeps the budgets or the time limit came
     first. `reorganized` is the report of the network with its stages reorganized and its
     convolutions as they were. `replaceable`: whether blocks could replace convolutions where the
-    stages alone do not keep the budgets.
+    stages alone do not keep the budgets. `layers`: how many layers with weights the network after
+    has; `fresh`: the names of those that do not have the weights of the network before, nor fitted
+    ones.
     """
 
     problem: OptimizationProblem
@@ -86,6 +100,8 @@ class Optimization:
     network: EditedNetwork | None = None
     notes: tuple[str, ...] = ()
     replaceable: bool = False
+    layers: int = 0
+    fresh: tuple[str, ...] = ()
 
     @property
     def is_above_peak(self) -> bool:
@@ -94,7 +110,8 @@ class Optimization:
         Raises: SettingError where that is not known.
         """
         most = self.problem.budgets.peak_elements
-        if most is None or self.problem.blocks is not None or self.reorganized is None:
+        with_blocks = self.problem.blocks is not None or self.problem.plan is not None
+        if most is None or with_blocks or self.reorganized is None:
             return False
         if self.reorganized.live is None:
             raise unknown_peak(self.reorganized.notes)
@@ -162,7 +179,9 @@ def optimize(
     """
     limit_s = problem.search.time_limit_s
     deadline = None if limit_s is None else time.monotonic() + limit_s
-    before = report_on(trace, network.model, problem.alpha, cap=problem.cap)
+    amounts = amounts_of(trace, problem.budgets.dtype)
+    problem = replace(problem, budgets=problem.budgets.of(amounts))
+    before, start = report_on(trace, network.model, problem.alpha, cap=problem.cap), network
     stages, notes = _plan_stages(network, trace, problem)
     if stages is not None and not stages.is_solved:
         convs, _ = replaceable_convs(network.model, trace, problem.layers)
@@ -171,20 +190,30 @@ def optimize(
     if stages is not None and stages.end.depths != stages.start.depths:
         network = apply_reorganization(network, stages, problem.seed, problem.grow)
         trace, reorganized = _analyzed(network, trace, problem)
-    if problem.blocks is None:
+    if problem.blocks is None and problem.plan is None:
+        layers, fresh = _fresh_layers(start, network, trace, ())
         done = Optimization(
-            problem, before, stages, reorganized, after=reorganized, network=network, notes=notes
+            problem,
+            before,
+            stages,
+            reorganized,
+            after=reorganized,
+            network=network,
+            notes=notes,
+            layers=layers,
+            fresh=fresh,
         )
         return replace(done, after=None, network=None) if done.is_above_peak else done
     left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-    blocks = plan_decomposition(
-        network,
-        trace,
-        problem.blocks,
-        problem.budgets,
-        problem.layers,
-        replace(problem.search, time_limit_s=left_s),
-    )
+    search = replace(problem.search, time_limit_s=left_s)
+    if problem.plan is not None:
+        blocks = planned_decomposition(network, trace, problem.plan, problem.budgets, search)
+    else:
+        assert problem.blocks is not None
+        blocks = plan_decomposition(
+            network, trace, problem.blocks, problem.budgets, problem.layers, search
+        )
+    problem = replace(problem, budgets=blocks.budgets)
     if not blocks.has_candidates:
         blocks.check()
     notes += (blocks.within_floors,) * bool(blocks.within_floors)
@@ -195,20 +224,46 @@ def optimize(
     if problem.warm_start:
         images = random_images(trace.image, problem.seed, next(network.model.parameters()))
     final = apply_decomposition(network, blocks, trace.image, images, problem.seed, progress)
-    _, after = _analyzed(final, trace, problem)
+    trace, after = _analyzed(final, trace, problem)
     if blocks.peaks is not None and after.live is not None:
         # Counted before the network was built, and in the network that was built.
         assert after.live.peak == blocks.peaks[1], (after.live.peak, blocks.peaks)
+    layers, fresh = _fresh_layers(start, final, trace, [fit.name for fit in final.fits])
     return Optimization(
-        problem, before, stages, reorganized, blocks, final.fits, after, final, notes
+        problem,
+        before,
+        stages,
+        reorganized,
+        blocks,
+        final.fits,
+        after,
+        final,
+        notes,
+        layers=layers,
+        fresh=fresh,
     )
+
+
+def _fresh_layers(
+    start: EditedNetwork, final: EditedNetwork, trace: Trace, fitted: Sequence[str]
+) -> tuple[int, tuple[str, ...]]:
+    """Return how many layers with weights a network has, and those whose weights are drawn."""
+    kept = {name.rpartition(".")[0] for name in names_after(start, final).values()}
+    layers = dict.fromkeys(layer.name for layer in trace.all_layers if layer.params)
+    fresh = tuple(
+        name
+        for name in layers
+        if name not in kept and not any(name.startswith(f"{block}.") for block in fitted)
+    )
+    return len(layers), fresh
 
 
 def _plan_stages(
     network: EditedNetwork, trace: Trace, problem: OptimizationProblem
 ) -> tuple[Reorganization | None, tuple[str, ...]]:
     """Return the plan of the stages, None if blocks are to be put in and no unit can move."""
-    budgets = problem.budgets.sums if problem.blocks is None else Budgets()
+    by_depths = problem.blocks is None and problem.plan is None
+    budgets = problem.budgets.sums if by_depths else Budgets()
     try:
         plan = plan_reorganization(
             network,
@@ -222,12 +277,13 @@ def _plan_stages(
         )
     except SettingError as error:
         # Without blocks, or when moves were asked for, there is nothing else to do.
-        if error.argument != "model" or problem.blocks is None or problem.moves:
+        with_blocks = problem.blocks is not None or problem.plan is not None
+        if error.argument != "model" or not with_blocks or problem.moves:
             raise
         note = "the stages stay as they are: no unit of the network can move"
-        return None, () if problem.keep_stages else (note,)
+        return None, () if problem.keeps_stages else (note,)
     # The report shows all states of the organizer, whichever is taken.
-    moves = 0 if problem.keep_stages else problem.moves
+    moves = 0 if problem.keeps_stages else problem.moves
     if moves is None:
         return plan, plan.notes
     count = len(plan.states) - 1

@@ -9,10 +9,12 @@ import click
 
 from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
 from ifspace.cli.options import (
+    AMOUNT_OR_SHARE,
     BLOCKS,
     FILE,
     FLOORS,
     LIST,
+    MILLISECONDS_OR_SHARE,
     OneOf,
     Output,
     WholeNumber,
@@ -41,17 +43,29 @@ if TYPE_CHECKING:
     from ifspace.models.optimization import OptimizationProblem
     from ifspace.stages.problem import Blocks
 
-OBJECTIVES = ("keep", "params", "macs", "latency", "latency_ms", "peak-memory", "peak_memory")
+OBJECTIVES = (
+    *("keep", "weights", "params", "macs"),
+    *("latency", "latency_ms", "peak-memory", "peak_memory"),
+)
 SUFFIXES = (".safetensors", ".onnx", ".pt2")
 # Options that say something of the blocks, and nothing without blocks.
 _FOR_BLOCKS: Final = (
     "blocks_only",
     "names",
+    "include",
+    "exclude",
+    "skip_first",
+    "classifier",
     "least_channels",
     "objective",
     "latency_budget_ms",
     *FLOORS,
     "warm_start",
+)
+# Those of them that say what a search may choose.
+_FOR_SEARCH: Final = (
+    *("names", "include", "exclude", "skip_first", "classifier", "least_channels", "objective"),
+    *FLOORS,
 )
 
 _OPTIONS = (
@@ -82,9 +96,21 @@ _OPTIONS = (
         help="How units that are put in begin: drawn as the network's own code draws them, or as "
         "identities; fresh if not given.",
     ),
-    shared("params", help="At most so many parameters in the whole network."),
-    shared("macs", help="At most so many MACs an image."),
-    shared("peak-memory"),
+    shared(
+        "params",
+        type=AMOUNT_OR_SHARE,
+        help="At most so many parameters in the whole network, or such a share as 60%.",
+    ),
+    shared(
+        "macs",
+        type=AMOUNT_OR_SHARE,
+        help="At most so many MACs an image, or such a share as 60%.",
+    ),
+    shared(
+        "peak-memory",
+        help="At most so much memory for the feature maps that are live at once, with --dtype: "
+        "bytes such as 256k or 256KiB, for one image; or such a share as 50%.",
+    ),
     shared("dtype"),
     click.option("--stages-only", is_flag=True, help="The stages alone, as without any blocks."),
     shared(
@@ -108,15 +134,47 @@ _OPTIONS = (
     click.option(
         "--cheapest",
         is_flag=True,
-        help="For each convolution the cheapest block that has its full field.",
+        help="For each 3x3 convolution the cheapest block that has its full field.",
+    ),
+    click.option(
+        "--plan",
+        type=FILE,
+        metavar="FILE",
+        help="The blocks of a plan: the JSON of an earlier run, as it is or edited. Of the entries "
+        "of `replaced` name and block count; without its entry a layer stays.",
+    ),
+    click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Print what would change, layer by layer, and write no network; --out FILE.json "
+        "writes it as a plan.",
     ),
     click.option("--blocks-only", is_flag=True, help="Leave the stages as they are."),
     click.option(
         "--names",
         type=LIST,
         metavar="LIST",
-        help="The layers to replace, as `ifspace analyze --every-layer` names them; all plain "
-        "3x3 convolutions if not given.",
+        help="The layers to replace, as `ifspace analyze --every-layer` names them; all that blocks "
+        "fit if not given.",
+    ),
+    click.option(
+        "--include",
+        type=LIST,
+        metavar="PATTERNS",
+        help="Only layers whose full name matches one of these, such as 'features.*'.",
+    ),
+    click.option(
+        "--exclude",
+        type=LIST,
+        metavar="PATTERNS",
+        help="No layer whose full name matches one of these, such as '*.se.*'.",
+    ),
+    click.option("--skip-first", is_flag=True, help="The first layer stays."),
+    click.option(
+        "--classifier",
+        is_flag=True,
+        help="Without --block, --blocks and --cheapest: replace fully connected layers behind the "
+        "feature maps too.",
     ),
     click.option(
         "--least-channels",
@@ -127,8 +185,9 @@ _OPTIONS = (
     click.option(
         "--objective",
         type=OneOf(OBJECTIVES),
-        help="What decides between blocks: keep replaces as few as the budgets ask for, "
-        "the others make an amount least; keep with a budget, else params, if not given.",
+        help="What decides between blocks: keep replaces as few as the budgets ask for, weights "
+        "too and keeps as many parameters as they allow, the others make an amount least. If not "
+        "given: keep for the blocks that are listed, else weights; params without a budget.",
     ),
     *latency_options(
         "Each convolution and block has that of its fastest form; without blocks it says what the "
@@ -137,7 +196,9 @@ _OPTIONS = (
     ),
     shared(
         "latency-budget-ms",
-        help="With --latency: at most so many milliseconds for the chosen layers.",
+        type=MILLISECONDS_OR_SHARE,
+        help="With --latency: at most so many milliseconds for the layers that blocks may replace, "
+        "or such a share as 70% of what they take.",
     ),
     floor_options(),
     click.option(
@@ -183,18 +244,23 @@ def command(
 ) -> None:
     """Reorganize the stages of a network, then replace convolutions by blocks, then save it.
 
-    MODEL is as for `ifspace analyze`. First the stages: the greedy organizer moves units to where
-    they gain most (see `ifspace organize`). Then, if --block, --blocks or --cheapest says which,
-    the blocks: they replace every plain 3x3 convolution that they fit. Layers that stay keep their
-    weights: fresh ones, or with --pretrained or --weights trained ones. FILE.names.json beside the
-    network that is saved says which names they have now.
+    MODEL is as for `ifspace analyze`. With a budget alone (such as --params 60%) blocks meet it in
+    the stages that are there: every layer but the grouped ones, pointwise and linear ones too, may
+    become one of several blocks with its full field, none of which costs more than the layer; as
+    few are replaced as it takes, by what keeps most parameters, proven.
 
-    Budgets are of the whole network. Without blocks the stages meet them: their depths of greatest
-    total gain within the budgets, proven, and of equal gain those that change the fewest units; an
-    amount without a budget does not grow. With blocks it is the blocks that do, in the stages of
-    the organizer, or with --blocks-only in those that are there: as few as it takes, proven.
-    Amounts may end in k, M or G. Peak memory is that of the network that comes out: blocks are
-    chosen within it, proven; the depths of stages are not, and a network that needs more is no
+    Without a budget, or with --stages-only, the stages change: the greedy organizer moves units to
+    where they gain most (see `ifspace organize`). With --block, --blocks or --cheapest the blocks
+    that these say then replace plain 3x3 convolutions. Layers that stay keep their weights: fresh
+    ones, or with --pretrained or --weights trained ones. FILE.names.json beside the network that is
+    saved says which names they have now.
+
+    Budgets are of the whole network. With --stages-only the stages meet them: their depths of
+    greatest total gain within the budgets, proven, and of equal gain those that change the fewest
+    units; an amount without a budget does not grow. With blocks it is the blocks that do, in the
+    stages of the organizer, or with --blocks-only in those that are there: as few as it takes,
+    proven. Amounts may end in k, M or G. Peak memory is that of the network that comes out: blocks
+    are chosen within it, proven; the depths of stages are not, and a network that needs more is no
     answer.
 
     Exit status 3 when nothing keeps the budgets, 4 when the time limit came first.
@@ -214,7 +280,8 @@ def command(
         names = {"latency": "latency_ms", "peak-memory": "peak_memory"}
         options["objective"] = names.get(options["objective"], options["objective"])
         floors = options["floors"]
-        check_combination(options | {name: floors.asks(name) for name in FLOORS})
+        asked = {name: floors.asks(name) for name in FLOORS}
+        check_combination({**options, **asked, "save": save})
         problem = _problem(options, seed)
         output.check()
         if save is not None:
@@ -238,7 +305,8 @@ def command(
             output.note(f"saved: {save}, {after.params:,} parameters")
             if save.suffix.lower() == SAVED:
                 output.note(_names_note(start, network, save))
-        report = OptimizationReport(source, optimization, save if after is not None else None)
+        saved = save if after is not None else None
+        report = OptimizationReport(source, optimization, saved, options["dry_run"])
     output.emit(report.forms(), keep=after is not None)
     if after is None:
         no_plan(context, report.message, optimization.is_out_of_time)
@@ -282,30 +350,57 @@ def check_combination(options: Mapping[str, Any]) -> None:
     def present(*names: str) -> list[str]:
         return [name for name in names if options[name] not in (None, False)]
 
-    blocks = present("block", "blocks", "cheapest")
+    blocks = present("block", "blocks", "cheapest", "plan")
+    front = takes_front(options)
     budgets = present("params", "macs", "latency_budget_ms", "peak_memory")
     organizer = present("moves", "theta")
     timed = options["latency_budget_ms"] is not None or options["objective"] == "latency_ms"
     for wrong, present_options, allowed in (
         (len(blocks) > 1, blocks, "one of them; --blocks takes several"),
         (
-            not blocks,
+            not blocks and not front,
             [*present(*_FOR_BLOCKS), "no block"],
-            "--block, --blocks or --cheapest beside them",
+            "--block, --blocks or --cheapest, or a budget, beside them",
+        ),
+        (
+            options["plan"] is not None,
+            ["plan", *present(*_FOR_SEARCH), *organizer],
+            "--plan, which says what is replaced",
+        ),
+        (
+            options["classifier"],
+            ["classifier", *blocks],
+            "--classifier where blocks are not listed",
+        ),
+        (
+            options["dry_run"],
+            ["dry_run", *present("save", "warm_start")],
+            "--dry-run, which writes no network",
+        ),
+        (
+            options["dry_run"] and not (blocks or front),
+            ["dry_run", "no block"],
+            "--dry-run with blocks or a budget for them",
+        ),
+        (
+            options["dry_run"] and not (front or options["plan"] or options["blocks_only"]),
+            ["dry_run", "stages that change"],
+            "--blocks-only beside it: a plan names the layers that are there",
         ),
         (options["stages_only"], ["stages_only", *blocks], "--stages-only without blocks"),
         (
             options["blocks_only"],
-            ["blocks_only", *organizer],
+            ["blocks_only", *organizer, *present("stages_only")],
             "--moves and --theta where stages are reorganized",
         ),
         (
-            bool(organizer and budgets) and not blocks,
+            bool(organizer and budgets) and not blocks and not front,
             [*organizer, *budgets],
             "moves of the organizer, or the best depths within a budget",
         ),
         (
-            not budgets and (options["objective"] == "keep" or options["block"] is not None),
+            not budgets
+            and (options["objective"] in ("keep", "weights") or options["block"] is not None),
             [*present("objective"), "no budget"],
             "--objective with --params or --macs; params or macs also with several blocks",
         ),
@@ -328,10 +423,27 @@ def check_combination(options: Mapping[str, Any]) -> None:
             )
 
 
+def takes_front(options: Mapping[str, Any]) -> bool:
+    """Return whether the blocks are those that trade parameters for fan-in, in all layers.
+
+    They are with a budget where no option says what else is to meet it.
+    """
+
+    def has(*names: str) -> bool:
+        return any(options[name] not in (None, False) for name in names)
+
+    budgets = has("params", "macs", "latency_budget_ms", "peak_memory")
+    return budgets and not has(
+        *("block", "blocks", "cheapest", "plan", "stages_only", "moves", "theta", "grow")
+    )
+
+
 def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
     """Return the problem that the options describe."""
-    from ifspace.models.decomposition import LEAST_CHANNELS, Layers, Search
+    from ifspace.models.decomposition import Search
     from ifspace.models.optimization import OptimizationProblem
+    from ifspace.models.plan_file import read_plan
+    from ifspace.models.replaceable import LEAST_CHANNELS, Layers
     from ifspace.stages.problem import Budgets
 
     return OptimizationProblem(
@@ -343,26 +455,36 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
             peak_memory=options["peak_memory"],
             dtype=options["dtype"],
         ),
-        keep_stages=options["blocks_only"],
+        keep_stages=options["blocks_only"] or takes_front(options),
         moves=options["moves"],
         theta=options["theta"] or 0,
         alpha=options["alpha"],
         cap=options["cap"],
         tie=options["tie"],
-        layers=Layers(options["names"], options["least_channels"] or LEAST_CHANNELS),
+        layers=Layers(
+            options["names"],
+            options["least_channels"] or LEAST_CHANNELS,
+            options["include"] or (),
+            options["exclude"] or (),
+            options["skip_first"],
+            options["classifier"],
+        ),
         search=Search(
             options["objective"], options["latency"], options["time_limit"], options["floors"]
         ),
         warm_start=options["warm_start"],
         seed=seed,
         grow=options["grow"] or "fresh",
+        plan=None if options["plan"] is None else read_plan(options["plan"]),
     )
 
 
 def _blocks(options: Mapping[str, Any]) -> "Blocks | None":
     """Return the blocks to choose from, None if there are none."""
-    from ifspace.stages.problem import CHEAPEST, Blocks, parse_block
+    from ifspace.stages.problem import CHEAPEST, FRONT, Blocks, parse_block
 
+    if takes_front(options):
+        return Blocks(FRONT)
     if options["cheapest"]:
         return Blocks(CHEAPEST)
     if options["blocks"] is not None:

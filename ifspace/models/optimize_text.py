@@ -1,6 +1,6 @@
 """What `ifspace optimize` prints: the moves, the blocks, the network before and after."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,7 @@ from ifspace.models.options import (
     size_value,
 )
 from ifspace.models.reorganization import Reorganization
+from ifspace.models.replaceable import CLASSIFIER
 from ifspace.models.warm_start import Fit
 from ifspace.serialize import json_text
 from ifspace.stages.layout import Layout
@@ -53,7 +54,14 @@ _BLOCKS_STATUS: Final = {
     Status.FEASIBLE: "time ran out: the best found so far",
 }
 # Why a layer stays that a block fits, by the objective.
-_WHY_KEPT: Final = {"keep": "the budgets ask for no more"}
+_WHY_KEPT: Final = {
+    "keep": "the budgets ask for no more",
+    "weights": "the budgets ask for no more",
+}
+# Smaller shares of the parameters out of reach are not printed.
+_LEAST_SHARE: Final = 0.01
+# From this share on they are the reason why nothing keeps a budget.
+_LARGE_SHARE: Final = 0.2
 _NO_GAIN: Final = "no less of what decides with a block"
 _COLUMNS: Final = (
     "what",
@@ -83,11 +91,15 @@ _COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class OptimizationReport:
-    """An optimization of the network `source`, which is written to the file `saved`, if any."""
+    """An optimization of the network `source`, which is written to the file `saved`, if any.
+
+    `as_diff`: the table has what changes, layer by layer, with the numbers before and after.
+    """
 
     source: ModelSource
     optimization: Optimization
     saved: Path | None = None
+    as_diff: bool = False
 
     def forms(self) -> Forms:
         """Return the report in every format; without a network after, JSON alone has something."""
@@ -114,6 +126,8 @@ class OptimizationReport:
             blocks_help = ", or let --cheapest find blocks" if self.optimization.replaceable else ""
             return str(stages.budgets_error(f"raise a budget{blocks_help}"))
         offered = self.optimization.problem.blocks
+        if offered is not None and offered.is_front:
+            return str(blocks.budgets_error(_remedy_of_front(blocks)))
         if blocks.peak_stays_at:
             return str(
                 blocks.budgets_error(
@@ -160,6 +174,7 @@ class OptimizationReport:
             "theta": problem.theta,
             "seed": problem.seed,
             "budgets": limits,
+            "shares": {name: float(part) for name, part in problem.budgets.shares},
             "dtype": self.dtype,
             "message": None if after is not None else self.message,
             "before": self._amounts(before, at_end=False),
@@ -171,6 +186,9 @@ class OptimizationReport:
             },
             **self._stages_values(),
             **_blocks_values(optimization),
+            "fresh": None
+            if after is None
+            else {"layers": len(optimization.fresh), "of": optimization.layers},
             "saved": self.saved,
         }
 
@@ -213,10 +231,10 @@ class OptimizationReport:
         if times is not None and plan is not None:
             counted = f"{len(plan.timed)} of {len(plan.replaced)} " * (plan.timed != plan.replaced)
             notes.append(("ms", f"of the {counted}replaced layers alone, and of their blocks"))
+        notes += _fresh_facts(optimization) + _share_facts(optimization)
         totals += "\n" + facts([*notes, *(("gain", note) for note in self._gain_notes())])
-        return "\n".join(
-            text for text in (self._stages_text(), _blocks_text(optimization), totals) if text
-        )
+        blocks_text = _diff_text(optimization) if self.as_diff else _blocks_text(optimization)
+        return "\n".join(text for text in (self._stages_text(), blocks_text, totals) if text)
 
     def _growth_facts(self) -> Facts:
         """Return which amounts are greater than before: they do not follow the parameters.
@@ -261,7 +279,7 @@ class OptimizationReport:
     def _gain_notes(self) -> list[str]:
         """Return why the moves begin at another gain than the network before them."""
         plan = self.optimization.stages
-        if plan is None or self.optimization.problem.keep_stages:
+        if plan is None or self.optimization.problem.keeps_stages:
             return []
         moved, whole = plan.start.gain(plan.alpha, plan.cap), self.optimization.before.gain
         if f"{moved:.2f}" == f"{whole:.2f}":
@@ -303,7 +321,7 @@ class OptimizationReport:
 
     def _stages_values(self) -> dict[str, Any]:
         plan = self.optimization.stages
-        if plan is None or self.optimization.problem.keep_stages:
+        if plan is None or self.optimization.problem.keeps_stages:
             return {"stages": None, "moves": [], "published": []}
         answer, chosen = plan.answer, _taken(plan)
         first, *later = self._states(plan)
@@ -331,7 +349,7 @@ class OptimizationReport:
     def _stages_text(self) -> str:
         """Return the stages as a table with a row for each state, and facts about them."""
         plan, problem = self.optimization.stages, self.optimization.problem
-        if plan is None or problem.keep_stages:
+        if plan is None or problem.keeps_stages:
             return ""
         pairs: Facts = [("sides", ", ".join(map(size_text, plan.sizes)))]
         alpha = f"α = {plan.alpha:g}{cap_text(plan.cap)}"
@@ -419,7 +437,7 @@ def _proof_facts(plan: Reorganization) -> Facts:
 def _blocks_values(optimization: Optimization) -> dict[str, Any]:
     plan = optimization.blocks
     if plan is None:
-        return {"blocks": None, "replaced": [], "kept": [], "skipped": []}
+        return {"blocks": None, "replaced": [], "kept": [], "skipped": [], "out_of_reach": []}
     answer, fits = plan.answer, {fit.name: fit for fit in optimization.fits}
     timed = optimization.problem.search.latency is not None
     return {
@@ -445,6 +463,7 @@ def _blocks_values(optimization: Optimization) -> dict[str, Any]:
         ],
         "kept": plan.kept,
         "skipped": [{"name": conv.name, "reason": conv.reason} for conv in plan.skipped],
+        "out_of_reach": [asdict(part) for part in plan.out_of_reach],
     }
 
 
@@ -503,8 +522,12 @@ def _blocks_text(optimization: Optimization) -> str:
             columns.append(header)
             rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
     fitting = len(plan.replaced) + len(plan.kept)
-    title = f"Replaced: {len(plan.replaced)} of {fitting} convolutions that a block fits"
-    if plan.skipped:
+    front = _is_front(optimization)
+    what = "layers" if front else "convolutions"
+    title = f"Replaced: {len(plan.replaced)} of {fitting} {what} that a block fits"
+    if plan.answer is None and optimization.problem.plan is not None:
+        title = f"Replaced: {len(plan.replaced)} layers, as planned"
+    elif plan.skipped and not front:
         which = "larger than 1×1 and of one group"
         if optimization.problem.layers.names is not None:
             which = "named"
@@ -525,10 +548,13 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
     for conv in plan.skipped:
         skipped.setdefault(conv.reason, []).append(conv.name)
     lines = [f"{name_list(names)}: {reason}" for reason, names in skipped.items()]
+    if _is_front(optimization):
+        lines = []  # `out of reach` has them, with what they have
     if plan.kept:
         reason = _WHY_KEPT.get(optimization.problem.objective, _NO_GAIN)
         lines.append(f"{name_list(plan.kept)}: {reason}")
     pairs = _labelled("kept", lines) + _field_facts(plan)
+    pairs += _reach_facts(plan) if _is_front(optimization) else []
     answer = plan.answer
     if answer is not None and answer.best is not None:
         pairs.append(("status", f"{answer.status.name.lower()}, {_BLOCKS_STATUS[answer.status]}"))
@@ -550,7 +576,7 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
             if "latency_ms" in limits:
                 margin["latency_ms"] = limits["latency_ms"] - totals["latency_ms"]
         pairs += [("left over", amounts_text(margin))] if margin else []
-        pairs += [("left out", name_list(answer.left_out, 3))] if answer.left_out else []
+        pairs += _left_out_facts(plan)
     if optimization.fits:
         pairs += [
             (
@@ -561,6 +587,101 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
             ("drawn", "the same before the fit; unseen: on images kept out of it"),
         ]
     return pairs
+
+
+def _is_front(optimization: Optimization) -> bool:
+    blocks = optimization.problem.blocks
+    return blocks is not None and blocks.is_front
+
+
+def _reach_facts(plan: Decomposition) -> Facts:
+    """Return what no block can replace: at least a hundredth of the parameters."""
+    return _labelled(
+        "out of reach",
+        [
+            f"{100 * part.share:.0f}% of the parameters: "
+            + (f"{name_list(part.names, 3)}, " if part.names else "")
+            + part.why
+            for part in plan.out_of_reach
+            if part.share >= _LEAST_SHARE
+        ],
+    )
+
+
+def _remedy_of_front(plan: Decomposition) -> str:
+    """Return what helps where no blocks keep the budgets."""
+    most = next(iter(plan.out_of_reach), None)
+    if most is None or most.share < _LARGE_SHARE:
+        return "raise a budget: no block with its full field costs less"
+    remedy = f"raise a budget; {100 * most.share:.0f}% of the parameters are {most.why}"
+    return remedy + (", which --classifier replaces too" if most.why == CLASSIFIER else "")
+
+
+def _left_out_facts(plan: Decomposition) -> Facts:
+    """Return how many candidates are no choice because their latency is not known."""
+    answer = plan.answer
+    if answer is None or answer.best is None or not answer.left_out:
+        return []
+    sites = answer.best.problem.sites
+    count = sum(len(site.options) for site in sites)
+    left_out = len(answer.left_out)
+    verb = "has" if left_out == 1 else "have"
+    text = f"{left_out:,} of {count:,} choices {verb} no latency, such as {answer.left_out[0]}"
+    return [("left out", text.replace("such as no latency for ", "such as "))]
+
+
+def _fresh_facts(optimization: Optimization) -> Facts:
+    """Return how many layers hold fresh weights."""
+    count, layers = len(optimization.fresh), optimization.layers
+    fitted = len(optimization.fits)
+    text = f"{count} of {layers} layers hold fresh weights"
+    return [("weights", text + (f", {fitted} blocks fitted ones" if fitted else ""))]
+
+
+def _share_facts(optimization: Optimization) -> Facts:
+    """Return what the shares that were given stand for."""
+    budgets = optimization.problem.budgets
+    limits = budgets.limits
+    return _labelled(
+        "budget",
+        [
+            f"{float(100 * part):g}% of now: {amounts_text({name: limits[name]})}"
+            for name, part in budgets.shares
+            if name in limits
+        ],
+    )
+
+
+def _diff_text(optimization: Optimization) -> str:
+    """Return what changes as a table with a row for each layer, and facts about it."""
+    plan = optimization.blocks
+    if plan is None:
+        return ""
+    timed = any(None not in replacement.latencies for replacement in plan.replaced)
+    columns = ["layer", "before", "after~", ">params", ">MACs", *([">ms"] if timed else [])]
+    rows = []
+    for replacement in plan.replaced:
+        times = ["" if time is None else _marked(time) for time in replacement.latencies]
+        fields = [f"{side}×{side}×{width}" for side, width in replacement.fields]
+        rows.append(
+            (
+                replacement.name,
+                str(replacement.before.block),
+                str(replacement.sized.block),
+                *(_change(map(short, pair)) for pair in (replacement.params, replacement.macs)),
+                *([_change(times)] if timed else []),
+                _change(fields),
+            )
+        )
+    title = heading(f"Plan: {len(plan.replaced)} layers change")
+    text = Table((*columns, "field"), tuple(rows)).text() if rows else ""
+    pairs = _block_facts(optimization, plan)
+    return title + text + ("\n" + facts(pairs) if pairs else "")
+
+
+def _change(texts: Iterable[str]) -> str:
+    """Return two texts with an arrow between them, or one where they are equal."""
+    return " → ".join(dict.fromkeys(texts))
 
 
 def _field_facts(plan: Decomposition) -> Facts:

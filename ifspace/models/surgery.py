@@ -40,6 +40,7 @@ from ifspace.nn.block import (
     ACTIVATIONS,
     PLAIN,
     BlockModule,
+    LastAxisBlock,
     Style,
     last_writer,
 )
@@ -169,6 +170,8 @@ class _ReplaceRecord:
 class Replace:
     """Replace the Conv2d `name`, of this stride in pixels, by a block in a style.
 
+    An nn.Linear, which has stride 1, becomes a `LastAxisBlock`.
+
     >>> from ifspace.block import Block
     >>> model = nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, padding=1))
     >>> Replace("0", Block.parse("DW+PW").at(16, 32), 2).apply(model)
@@ -193,12 +196,15 @@ class Replace:
         """
         conv = submodule(model, self.name)
         shape = (self.sized.channels, self.sized.out_channels, (self.stride,) * 2)
-        fits = isinstance(conv, nn.Conv2d) and shape == (
-            conv.in_channels,
-            conv.out_channels,
-            conv.stride,
-        )
-        if not isinstance(conv, nn.Conv2d) or not fits:
+        if isinstance(conv, nn.Linear):
+            fits = shape == (conv.in_features, conv.out_features, (1, 1))
+        else:
+            fits = isinstance(conv, nn.Conv2d) and shape == (
+                conv.in_channels,
+                conv.out_channels,
+                conv.stride,
+            )
+        if not isinstance(conv, nn.Conv2d | nn.Linear) or not fits:
             raise SettingError.because(
                 "a step that does not fit the network",
                 got=f"{self.name}: {conv}",
@@ -207,9 +213,11 @@ class Replace:
                 remedy="take the network that the step was planned for",
                 argument="model",
             )
-        block = BlockModule(
+        block: nn.Module = BlockModule(
             self.sized, self.stride, self.style, conv.weight.device, conv.weight.dtype
-        ).train(conv.training)
+        )
+        block = LastAxisBlock(block) if isinstance(conv, nn.Linear) else block
+        block.train(conv.training)
         _carry_hooks(conv, block)
         for name, module in list(model.named_modules(remove_duplicate=False)):
             if module is conv:

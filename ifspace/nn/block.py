@@ -6,7 +6,7 @@ Submodules are named after the layers of the chain: `layer0`, `layer0_bn`, `laye
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -218,6 +218,35 @@ class BlockModule(ChainModule):
         text = f"{sized.block}, {sized.channels} to {sized.out_channels} channels"
         text += f", stride={self.stride}" if self.stride > 1 else ""
         return text if self.shortcut_kind != "identity" else f"{text}, shortcut=identity"
+
+
+class LastAxisBlock(nn.Module):
+    """A block in the place of an nn.Linear: [..., C] to [..., F], channels on the last axis.
+
+    The block runs on a view with the channels in front, which for [N, H, W, C] is a feature map in
+    the memory layout channels_last.
+
+    >>> layer = LastAxisBlock(build("GPW(2)+SH(2)+GPW(2)", 4, 8))
+    >>> layer(torch.ones(2, 5, 5, 4)).shape, layer(torch.ones(3, 4)).shape
+    (torch.Size([2, 5, 5, 8]), torch.Size([3, 8]))
+
+    Raises: in a call KernelError for an input that does not fit.
+    """
+
+    def __init__(self, block: BlockModule) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return y [..., F] of x [..., C]."""
+        if x.dim() == 4:
+            return cast(Tensor, self.block(x.movedim(-1, 1)).movedim(1, -1))
+        if x.dim() == 3:
+            return self.forward(x.unsqueeze(1)).squeeze(1)
+        if x.dim() == 2:
+            return self.forward(x[:, None, None])[:, 0, 0]
+        y = self.forward(x.flatten(0, -4)) if x.dim() > 4 else self.forward(x[None])[0]
+        return y.unflatten(0, x.shape[:-3]) if x.dim() > 4 else y
 
 
 def build(

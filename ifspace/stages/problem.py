@@ -9,7 +9,7 @@ Reference: [3DRF] section 4.1 for the gain; the budgets are beyond the paper.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise, product
 from math import fsum, isfinite
@@ -22,7 +22,7 @@ from ifspace.floors import NO_FLOORS, Floors
 from ifspace.infofield import CAPS
 from ifspace.kinds import dense_pointwise_kind, find_kind
 from ifspace.latency import Latency, LatencySource, latency_of
-from ifspace.memory import BYTES, bytes_of, peak_bytes
+from ifspace.memory import BYTES, DEFAULT_DTYPE, bytes_of, peak_bytes
 from ifspace.stages.defaults import FORMS
 from ifspace.stages.layout import BLOCK_AMOUNTS, MAX_DEPTH, Layout, Stage
 from ifspace.stages.objectives import COSTS, OBJECTIVES, total
@@ -35,12 +35,14 @@ from ifspace.values import (
     number_from_zero,
     odd_number,
     set_fields,
+    share,
     whole_number,
 )
 
 DEFAULT_MAX_DEPTH: Final = 16
 MAX_BUDGET: Final = 10**12
 CHEAPEST: Final = "cheapest"
+FRONT: Final = "front"
 AMOUNTS: Final = ("params", "macs", "activations", "layers", "latency_ms", "peak_memory")
 TABLE_AMOUNTS: Final = ("params", "macs")
 # Far above any gain: a field grows from a pixel to the whole feature map, and the gain with it.
@@ -217,7 +219,9 @@ class Blocks:
     """The blocks to choose from: those listed, or the cheapest of all with the full field.
 
     Each is a block in its notation, a Block or a BlockChoice. The one text "cheapest" stands for
-    all blocks with the full field; `choices` is None then.
+    all blocks with the full field; `choices` is None then. So does "front", for real networks: for
+    every layer blocks that trade parameters for the least fan-in, pointwise layers too; `is_front`
+    is true then.
 
     >>> Blocks("dw+pw", Block.parse("CONV(3)"), "DW+PW")
     Blocks('DW+PW', 'CONV')
@@ -229,16 +233,22 @@ class Blocks:
     """
 
     choices: tuple[BlockChoice, ...] | None
+    is_front: bool
 
     def __init__(self, *blocks: Block | BlockChoice | str) -> None:
         """Parse each block once."""
-        cheapest = len(blocks) == 1 and str(blocks[0]).lower() == CHEAPEST
-        choices = None if cheapest else tuple(dict.fromkeys(map(_choice, blocks or (None,))))
-        set_fields(self, choices=choices)
+        word = str(blocks[0]).lower() if len(blocks) == 1 else ""
+        listed_blocks = () if word in (CHEAPEST, FRONT) else tuple(map(_choice, blocks or (None,)))
+        set_fields(
+            self,
+            choices=tuple(dict.fromkeys(listed_blocks)) or None,
+            is_front=word == FRONT,
+        )
 
     def __repr__(self) -> str:
         """Return the call that makes the value again, where no groups are open."""
-        blocks = [CHEAPEST] if self.choices is None else map(str, self.choices)
+        word = FRONT if self.is_front else CHEAPEST
+        blocks = [word] if self.choices is None else map(str, self.choices)
         return f"Blocks({', '.join(map(repr, blocks))})"
 
     @property
@@ -388,8 +398,13 @@ class Budgets:
     whole number or text such as "256k" or "256KiB", and `dtype` the type of the feature maps, a
     name of `ifspace.memory.BYTES`. None bounds nothing.
 
+    Text such as "60%" is a share of what the network has as it is: `limits` has it once `of` says
+    how much that is. `shares`: the name and the share of each such amount.
+
     >>> Budgets(params="5.1M").limits, Budgets(peak_memory="256k", dtype="int8").limits
     ({'params': 5100000}, {'peak_memory': 256000})
+    >>> Budgets(params="60%").limits, Budgets(params="60%").of({"params": 1001}).limits
+    ({}, {'params': 600})
 
     Raises: SettingError for a value that is no amount, and for bytes without a type.
     """
@@ -401,27 +416,33 @@ class Budgets:
     peak_memory: int | None
     dtype: str | None
     activations: int | None
+    shares: tuple[tuple[str, Fraction], ...] = field(init=False)
 
     def __init__(
         self,
         params: int | str | None = None,
         macs: int | str | None = None,
         layers: int | str | None = None,
-        latency_ms: Fraction | int | None = None,
+        latency_ms: Fraction | int | str | None = None,
         peak_memory: int | str | None = None,
         dtype: str | None = None,
         activations: int | str | None = None,
     ) -> None:
         """Parse each amount once."""
+        values = (params, macs, activations, layers, latency_ms, peak_memory)
+        amounts: dict[str, Any] = dict(zip(AMOUNTS, values, strict=True))
+        shares = {name: part for name, x in amounts.items() if (part := share(x, name)) is not None}
+        amounts |= dict.fromkeys(shares)
         set_fields(
             self,
-            params=_limit(params, "params"),
-            macs=_limit(macs, "macs"),
-            layers=_limit(layers, "layers"),
-            latency_ms=_exact_milliseconds(latency_ms),
-            peak_memory=peak_bytes(peak_memory, dtype),
+            params=_limit(amounts["params"], "params"),
+            macs=_limit(amounts["macs"], "macs"),
+            layers=_limit(amounts["layers"], "layers"),
+            latency_ms=_exact_milliseconds(amounts["latency_ms"]),
+            peak_memory=peak_bytes(amounts["peak_memory"], dtype),
             dtype=dtype,
-            activations=_limit(activations, "activations"),
+            activations=_limit(amounts["activations"], "activations"),
+            shares=tuple(shares.items()),
         )
 
     @property
@@ -429,6 +450,30 @@ class Budgets:
         """The amounts that are bounded, by name."""
         values = {name: getattr(self, name) for name in AMOUNTS}
         return {name: value for name, value in values.items() if value is not None}
+
+    def of(self, amounts: Mapping[str, int | Fraction | None]) -> "Budgets":
+        """Return the budgets with each share as an amount, given what the network has as it is.
+
+        Whole amounts are rounded down. A share of bytes has `dtype` fp32 where there is none. What
+        is not among the amounts stays a share.
+
+        Raises: SettingError for a share of an amount that is None.
+        """
+        limits: dict[str, Any] = {}
+        for name, part in self.shares:
+            if name not in amounts or getattr(self, name) is not None:
+                continue
+            whole = amounts[name]
+            if whole is None:
+                raise _unknown_share(name, part)
+            limits[name] = part * whole if name == "latency_ms" else int(part * whole)
+        bytes_are_shared = "peak_memory" in limits
+        budgets = Budgets(
+            **{**self.limits, **limits},
+            dtype=self.dtype or (DEFAULT_DTYPE if bytes_are_shared else None),
+        )
+        set_fields(budgets, shares=self.shares)
+        return budgets
 
     @property
     def sums(self) -> "Budgets":
@@ -453,8 +498,11 @@ class Budgets:
     def check(self, counted: Sequence[str] = AMOUNTS, above: int = 0) -> None:
         """Check that only counted amounts are bounded, each by more than a number.
 
-        Raises: SettingError.
+        Raises: SettingError, also for a share of which nothing says how much that is.
         """
+        for name, part in self.shares:
+            if getattr(self, name) is None:
+                raise _unknown_share(name, part)
         for name, limit in self.limits.items():
             if name not in counted:
                 raise SettingError.because(
@@ -472,6 +520,17 @@ class Budgets:
                     remedy="choose a budget between",
                     argument=name,
                 )
+
+
+def _unknown_share(name: str, part: Fraction) -> SettingError:
+    """Return the error of a share of an amount that is not known."""
+    return SettingError.because(
+        "a share of an amount that is not known",
+        got=f"{float(100 * part):g}% of the {_AMOUNT_NAMES[name]}",
+        allowed="shares of what is counted or measured in the network as it is",
+        remedy=f"give {ARGUMENT} as an amount",
+        argument=name,
+    )
 
 
 def _limit(value: int | str | None, name: str) -> int | None:

@@ -29,7 +29,7 @@ from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.stages.problem import MAX_BUDGET, Budgets, check_faults
 from ifspace.values import choice, set_fields, whole_number
 
-Objective = Literal["keep", "params", "macs", "latency_ms", "peak_memory"]
+Objective = Literal["keep", "weights", "params", "macs", "latency_ms", "peak_memory"]
 # The amount of which the network has the largest of its parts, not their sum: bytes.
 PEAK_MEMORY: Final = "peak_memory"
 Amount = int | Fraction
@@ -37,6 +37,7 @@ Amounts = tuple[Amount, ...]
 # What decides, from the first to the last: of equal amounts the next one does.
 ORDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "keep": ("replaced", "macs", "params"),
+    "weights": ("replaced", "removed", "macs"),
     "params": ("params", "macs", "replaced"),
     "macs": ("macs", "params", "replaced"),
     "latency_ms": ("latency_ms", "params", "macs", "replaced"),
@@ -96,6 +97,11 @@ class Option:
         self.block.macs_per_pixel(self.stride)  # raises for a stride that no layer holds
 
     @property
+    def removed(self) -> int:
+        """The parameters with their sign turned: to minimise it keeps as many as there may be."""
+        return -self.params
+
+    @property
     def replaced(self) -> int:
         """The number of layers that it replaces: 1, or 0 where the layer stays."""
         return int(self.block is not None)
@@ -135,11 +141,11 @@ class ReplacementProblem:
     """Which layers to replace by which block, within budgets of the sites together.
 
     `objective` "keep": replace as few layers as the budgets allow, by what has fewest MACs, then
-    parameters; the others make that amount least. What decides in turn is in `ORDERS`. A budget
-    may be 0 or less, as what the rest of a network leaves over may be: then nothing keeps it.
-    Where latency counts, options without one are no choice; nor are options above the budget of the
-    peak memory, which is that of the whole network. `rest_peak`: the most elements that are live
-    while anything else of the network runs.
+    parameters; "weights": as few, by what has most parameters; the others make that amount least.
+    What decides in turn is in `ORDERS`. A budget may be 0 or less, as what the rest of a network
+    leaves over may be: then nothing keeps it. Where latency counts, options without one are no
+    choice; nor are options above the budget of the peak memory, which is that of the whole network.
+    `rest_peak`: the most elements that are live while anything else of the network runs.
 
     >>> from ifspace.block import Block
     >>> cheap = Option(Block.parse("DW+PW").at(8, 16), 200, 3200)
@@ -189,7 +195,9 @@ class ReplacementProblem:
     @property
     def counted(self) -> tuple[str, ...]:
         """The amounts that decide or are bounded."""
-        return ("replaced", "params", "macs", *(["latency_ms"] if self.latency_counts else []))
+        removed = ["removed"] if "removed" in ORDERS[self.objective] else []
+        latency = ["latency_ms"] if self.latency_counts else []
+        return ("replaced", "params", "macs", *removed, *latency)
 
     @cached_property
     def choices(self) -> tuple[tuple[int, ...], ...]:

@@ -75,8 +75,8 @@ def test_every_unit_that_is_removed_or_added_is_listed(run: Callable) -> None:
     rows = [line.split(",") for line in run(*VGG, "--format", "csv").out.splitlines()]
     names = [row[rows[0].index("name")] for row in rows if row[0] == "removed"]
     assert names == stages["removed"]
-    text = run(*OWN, "--params", "10k").out
-    report = run(*OWN, "--params", "10k", *JSON).json["stages"]
+    text = run(*OWN, "--stages-only", "--params", "10k").out
+    report = run(*OWN, "--stages-only", "--params", "10k", *JSON).json["stages"]
     assert report["removed"]
     assert all(name in text for name in report["removed"])
     assert (
@@ -142,19 +142,19 @@ def test_stages_meet_a_budget_with_proof(run: Callable, snapshot: Any) -> None:
     image = (3, 16, 16)
     better = m.reorganize(m.network("net.py:make", image), image, m.Budgets(params="10k"))
     model, plan = better.model, better.plan
-    report = run(*OWN, "--params", "10k", *JSON).json
+    report = run(*OWN, "--stages-only", "--params", "10k", *JSON).json
     assert (report["after"]["params"], report["stages"]["status"]) == (params(model), "optimal")
     assert report["after"]["depths"] == list(plan.end.depths)
-    assert run(*OWN, "--params", "20k").out == snapshot
+    assert run(*OWN, "--stages-only", "--params", "20k").out == snapshot
 
 
 @pytest.mark.slow
 def test_depths_outside_the_trajectory_have_their_own_row(run: Callable) -> None:
-    ended = run(*VGG, "--params", "9M", "--macs", "300M")
+    ended = run(*VGG, "--stages-only", "--params", "9M", "--macs", "300M")
     (row,) = [line.split() for line in ended.out.splitlines() if line.startswith("b ")]
     assert row[-1] == "taken"
     assert "keeps the budgets" not in ended.out
-    report = run(*VGG, "--params", "9M", "--macs", "300M", *JSON).json
+    report = run(*VGG, "--stages-only", "--params", "9M", "--macs", "300M", *JSON).json
     assert (report["stages"]["taken"], ",".join(map(str, report["after"]["depths"]))) == (
         "b",
         row[1],
@@ -168,7 +168,7 @@ def test_nothing_is_wider_than_a_terminal(run: Callable, monkeypatch: pytest.Mon
     for width in (80, 120):
         monkeypatch.setattr("ifspace.table.terminal_width", lambda width=width: width)
         assert widest(run(*OWN, "--params", "10k", "--block", ROLLING).out) <= width
-        assert widest(run(*VGG, "--params", "9M", "--macs", "300M").out) <= width
+        assert widest(run(*VGG, "--stages-only", "--params", "9M", "--macs", "300M").out) <= width
 
 
 @pytest.mark.slow

@@ -83,7 +83,10 @@ def test_wrong_sites_raise(options: tuple[Option, ...], fault: str) -> None:
     [
         ({"sites": ()}, "layers that cannot be chosen for: got none"),
         ({"sites": (FIRST, SECOND, FIRST)}, "got conv1 twice"),
-        ({"objective": "layers"}, "unknown objective: got 'layers'; allowed: keep, params, macs"),
+        (
+            {"objective": "layers"},
+            "unknown objective: got 'layers'; allowed: keep, weights, params, macs",
+        ),
         ({"budgets": Budgets(layers=3)}, "a budget of layers where they are not counted"),
         ({"budgets": Budgets(macs=10**12 + 1)}, "macs out of range"),
         (

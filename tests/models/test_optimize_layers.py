@@ -1,0 +1,290 @@
+"""`optimize` on every layer that counts: pointwise, linear and strided layers, shares and plans."""
+
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from network_files import params
+from torch import Tensor, nn
+
+import ifspace.models as m
+from ifspace.block import Composition
+from ifspace.errors import SettingError
+from ifspace.floors import Floors
+from ifspace.groups.full_field import front_blocks
+from ifspace.groups.problem import GroupsProblem
+from ifspace.groups.solve import cheapest_groups
+from ifspace.models.decomposition import plan_decomposition
+from ifspace.models.sources import on_shapes
+from ifspace.nn.block import LastAxisBlock
+from ifspace.reach import field_after
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+IMAGE = (3, 16, 16)
+FILE = '''
+from torch import nn
+
+
+class Mixed(nn.Module):
+    """A stem, an inverted residual with a 5x5 depthwise layer, a strided 3x3, a 5x5, an MLP."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.expand = nn.Conv2d(16, 64, 1, bias=False)
+        self.norm = nn.BatchNorm2d(64)
+        self.spatial = nn.Conv2d(64, 64, 5, padding=2, groups=64)
+        self.project = nn.Conv2d(64, 16, 1)
+        self.down = nn.Conv2d(16, 32, 3, 2, padding=1)
+        self.wide = nn.Conv2d(32, 32, 5, padding=2)
+        self.patch = nn.Conv2d(32, 64, 2, 2)
+        self.mlp = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64))
+        self.classifier = nn.Linear(64, 48)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.project(self.spatial(self.norm(self.expand(x)).relu())) + x
+        y = self.patch(self.wide(self.down(y)).relu())
+        y = y + self.mlp(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.classifier(y.mean((2, 3)))
+'''
+COMMAND = ("optimize", "mixed.py:Mixed", "--input", "3x16x16")
+JSON = ("--format", "json")
+
+
+@pytest.fixture(autouse=True)
+def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mixed.py").write_text(FILE, "utf-8")
+
+
+def field_of(layer: nn.Module, x: Tensor) -> int:
+    """Return how many inputs the first output in the middle depends on, by its gradient."""
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.abs_()
+    x = x.requires_grad_()
+    y = layer(x)
+    middle = y[0, 0, y.shape[2] // 2, y.shape[3] // 2] if x.dim() == 4 else y[0, 0]
+    (grad,) = torch.autograd.grad(middle, x)
+    return int((grad != 0).sum())
+
+
+def test_every_layer_keeps_its_field_and_the_network_trains_saves_and_loads() -> None:
+    network = m.from_source("mixed.py:Mixed", IMAGE, seed=0)
+    before = params(network.model)
+    problem = m.OptimizationProblem(
+        blocks=m.Blocks("front"), budgets=m.Budgets(params="40%"), keep_stages=True
+    )
+    done = m.optimize(network, m.trace(network.model, IMAGE), problem)
+    assert done.network is not None
+    assert done.blocks is not None
+    model = done.network.model
+    assert params(model) == done.blocks.params[1] <= before * 2 // 5
+    replaced = {layer.name: layer for layer in done.blocks.replaced}
+    # Whatever is chosen, the spatial layers that are grouped, and the patches, are left alone.
+    assert isinstance(model.spatial, nn.Conv2d)
+    assert isinstance(model.patch, nn.Conv2d)
+    for name, layer in replaced.items():
+        module = model.get_submodule(name)
+        x = torch.rand(1, layer.sized.channels, 12, 12)
+        if isinstance(module, LastAxisBlock):
+            module, x = module.block, torch.rand(1, layer.sized.channels, 1, 1)
+        side, channels = layer.fields[0]
+        assert field_of(module.double().eval(), x.double()) == channels * side**2
+        module.float()
+        assert all(after <= now for now, after in (layer.params, layer.macs))
+    model.train()
+    model(torch.rand(2, *IMAGE)).square().mean().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+    model.eval()
+    m.save(done.network, "net.safetensors", IMAGE)
+    loaded = m.load("net.safetensors", trust_code=True).eval()
+    x = torch.rand(1, *IMAGE)
+    assert torch.equal(loaded(x), model(x))
+
+
+def test_what_a_layer_may_become() -> None:
+    network = m.network("mixed.py:Mixed", IMAGE)
+    trace = m.trace(network, IMAGE)
+    plan = plan_decomposition(network, trace, m.Blocks("front"))
+    assert [layer.name for layer in plan.replaced] == [
+        *("expand", "project", "down", "wide", "mlp.0", "mlp.2")
+    ]
+    kernels = {layer.name: layer.fields[1][0] for layer in plan.replaced}
+    assert (kernels["down"], kernels["wide"], kernels["expand"]) == (3, 5, 1)
+    assert {layer.name: layer.step.stride for layer in plan.replaced}["down"] == 2
+    reasons = {part.why: (part.names, part.params) for part in plan.out_of_reach}
+    assert reasons["fully connected behind the feature maps"] == (("classifier",), 64 * 48 + 48)
+    assert reasons["kernel 2 x 2"] == (("patch",), 32 * 64 * 4 + 64)
+    assert reasons["grouped or depthwise already"] == (("spatial",), 64 * 25 + 64)
+    assert sum(part.params for part in plan.out_of_reach) + sum(
+        layer.params[0] for layer in plan.replaced
+    ) == params(network)
+    layers = m.Layers(exclude=("mlp.*", "wide"), include="*", skip_first=True, classifier=True)
+    narrow = plan_decomposition(network, trace, m.Blocks("front"), layers=layers)
+    names = [layer.name for layer in narrow.replaced]
+    assert names == ["expand", "project", "down", "classifier"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("c_in", "c_out"), [(96, 24), (64, 64), (48, 128)])
+def test_fronts_have_the_full_field_and_cost_less_than_the_layer(c_in: int, c_out: int) -> None:
+    for kernel, blocks in (
+        (1, front_blocks(c_in, c_out, 1)),
+        (3, front_blocks(c_in, c_out, 3)),
+        (5, front_blocks(c_in, c_out, 5)),
+    ):
+        assert blocks
+        fan_ins: dict[str, list[int]] = {}
+        for sized in blocks:
+            assert field_after(sized)[-1] == (kernel, c_in)
+            assert sized.params < c_in * c_out * kernel**2
+            fan_ins.setdefault(str(sized.block.composition), []).append(sized.least_fan_in)
+        for values in fan_ins.values():
+            assert all(2 * less <= more for less, more in pairwise(values))
+    # Those of two mixing layers are not searched; a search finds none with fewer parameters.
+    composition = Composition.parse("GPW+SH+GPW")
+    for least in (1, 2, 8):
+        floors = Floors(least_fan_in=least)
+        problem = GroupsProblem(composition, c_in, c_out, kernel=1, floors=floors)
+        (plan,) = cheapest_groups(problem).plans
+        ours = [
+            x
+            for x in front_blocks(c_in, c_out, 1, floors=floors)
+            if x.block.composition == composition
+        ]
+        assert ours[0].params == plan.objective()
+
+
+def test_layers_wider_than_a_search_allows_have_blocks_too() -> None:
+    """The first classifier of AlexNet."""
+    blocks = front_blocks(9216, 4096, 1)
+    assert str(blocks[0].block) == "GPW(144)+SH(144)+GPW(64)"
+    assert blocks[0].params == 9216 * 64 + 9216 * 64
+    assert field_after(blocks[0])[-1] == (1, 9216)
+
+
+def test_shares_are_of_the_network_as_it_is() -> None:
+    budgets = m.Budgets(params="60%", macs="12.5%", latency_ms="70%", peak_memory="50%")
+    assert budgets.limits == {}
+    amounts = {"params": 1001, "macs": 80, "peak_memory": 4096}
+    part = budgets.of(amounts)
+    assert part.limits == {"params": 600, "macs": 10, "peak_memory": 2048}
+    assert part.dtype == "fp32"
+    whole = part.of({"latency_ms": Fraction(3), "params": 7})
+    assert whole.limits["latency_ms"] == Fraction(21, 10)
+    assert whole.limits["params"] == 600
+    with pytest.raises(SettingError, match=r"^a share of an amount that is not known: got 70% of"):
+        part.check()
+    with pytest.raises(SettingError, match=r"not known: got 60% of the parameters"):
+        budgets.of({"params": None})
+    for wrong in ("0%", "-3%", "1e3%", "%"):
+        with pytest.raises(SettingError, match=r"^params is no share"):
+            m.Budgets(params=wrong)
+
+
+@pytest.mark.slow
+def test_a_plan_is_printed_edited_and_applied(run: Callable, snapshot: Any) -> None:
+    ended = run(*COMMAND, "--params", "50%", "--dry-run", "--out", "plan.json")
+    assert ended.out == snapshot
+    plan = json.loads(Path("plan.json").read_text())
+    assert plan["budgets"] == {"params": int(plan["before"]["params"] * 0.5)}
+    assert plan["shares"] == {"params": 0.5}
+    again = run(*COMMAND, "--plan", "plan.json", *JSON).json
+    assert again["replaced"] == plan["replaced"]
+    assert again["after"] == plan["after"]
+    first, *others = plan["replaced"]
+    first["block"] = None
+    others[0]["block"] = "GC(2)" if others[0]["name"] in ("down", "wide") else "GPW(2)"
+    Path("plan.json").write_text(json.dumps(plan, indent=2))
+    edited = run(*COMMAND, "--plan", "plan.json", *JSON).json
+    assert [x["block"] for x in edited["replaced"]] == [x["block"] for x in others]
+    network = m.network("mixed.py:Mixed", IMAGE)
+    changed = sum(after - before for before, after in (x["params"] for x in edited["replaced"]))
+    assert edited["after"]["params"] == params(network) + changed
+    run(*COMMAND, "--plan", "plan.json", "--params", "10%").fails_with("a plan over its budgets")
+
+
+@pytest.mark.parametrize(
+    ("entry", "line", "what"),
+    [
+        ('{"name": "expand",\n "block": "GPW(3"}', 5, "no block: got 'GPW(3'"),
+        ('{"name": "expand",\n "block": "GPW(3)"}', 5, "a block that does not fit the layer"),
+        ('{"name": "down", "block": "GPW(2)"}', 4, "a block that does not fit the layer"),
+        ('{"name": "expnd", "block": "GPW(2)"}', 4, "no such layer in the network"),
+        ('{"name": "patch", "block": "DW+PW"}', 4, "kernel 2 x 2"),
+        ('{"name": "project", "block": "GPW(2)"}', 4, "a layer twice"),
+        ('{"block": "GPW(2)"}', 4, "an entry without a layer"),
+        ('{"name": "expand" "block": 3}', 4, "no JSON"),
+    ],
+)
+def test_an_illegal_edit_is_named_with_its_line(
+    run: Callable, entry: str, line: int, what: str
+) -> None:
+    first = '{"name": "project", "block": "GPW(2)+SH(2)+GPW(2)"}'
+    Path("plan.json").write_text(f'{{\n"replaced": [\n{first},\n{entry}\n]}}\n')
+    ended = run(*COMMAND, "--plan", "plan.json")
+    (error,) = [text for text in ended.err.splitlines() if text.startswith("ifspace: ")]
+    assert (ended.status, ended.out) == (2, "")
+    assert error.startswith(f"ifspace: plan.json, line {line}: {what}")
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ("--params 50% --include expandd", "--include matches no layer: got 'expandd'"),
+        ("--params 50% --exclude x.*,stem", "--exclude matches no layer: got 'x.*'"),
+        ("--params 0%", "shares of the network as it is such as 60%"),
+        ("--latency-budget-ms 70%", "options that do not go together"),
+        ("--params 50% --dry-run --save a.safetensors", "options that do not go together"),
+        ("--block DW+PW --dry-run", "options that do not go together"),
+        ("--params 50% --classifier --cheapest", "options that do not go together"),
+        ("--plan plan.json --exclude stem", "options that do not go together"),
+        ("--plan plan.json", "--plan is no plan"),
+    ],
+)
+def test_wrong_options_are_one_line(run: Callable, options: str, what: str) -> None:
+    run(*COMMAND, *options.split()).fails_with(what)
+
+
+@pytest.mark.slow
+def test_below_the_least_the_least_is_named(run: Callable) -> None:
+    """Of a network of fully connected layers, what helps."""
+    code = (
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.Flatten(), nn.Linear(784, 96))\n"
+    )
+    Path("alex.py").write_text(code)
+    command = ("optimize", "alex.py:make", "--input", "3x16x16", "--params", "60%")
+    ended = run(*command, "--include", "2", "--classifier", *JSON)
+    assert ended.json["replaced"][0]["name"] == "2"
+    ended = run(*COMMAND, "--params", "1%")
+    assert ended.status == 3
+    least = int(ended.err.partition("at least ")[2].partition(" ")[0].replace(",", ""))
+    assert run(*COMMAND, "--params", least, *JSON).json["after"]["params"] == least
+    assert run(*COMMAND, "--params", least - 1).status == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["timm:mobilenetv2_100", "timm:convnext_tiny"])
+def test_networks_of_pointwise_layers_reach_three_fifths_of_their_parameters(name: str) -> None:
+    image = (3, 64, 64)
+
+    def check(network: nn.Module) -> None:
+        budgets = m.Budgets(params="60%")
+        plan = plan_decomposition(network, m.trace(network, image), m.Blocks("front"), budgets)
+        assert plan.replaced
+        assert not any(layer.sees_less for layer in plan.replaced)
+        with torch.device("meta"):
+            changed = m.EditedNetwork.of(network).apply(*plan.steps)
+        assert params(changed.model) == plan.params[1] <= 0.6 * plan.params[0]
+
+    on_shapes(lambda: m.network(name, image), check)
