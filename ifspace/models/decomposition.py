@@ -26,7 +26,6 @@ from ifspace.models.graph import ImageSize, LiveSchedule, Trace
 from ifspace.models.plan_file import PlannedBlock
 from ifspace.models.replaceable import (
     LEAST_CHANNELS,
-    Layers,
     OutOfReach,
     ReplaceableConv,
     Skipped,
@@ -34,6 +33,7 @@ from ifspace.models.replaceable import (
     replaceable_convs,
     weight_norm,
 )
+from ifspace.models.replaceable import Layers as Layers
 from ifspace.models.surgery import Replace, copy_of_network
 from ifspace.models.tracing import Image, checked_model
 from ifspace.models.tracing import trace as traced
@@ -500,8 +500,9 @@ def planned_decomposition(
                 f"{conv.stride}",
             ) from None
         style = replacement.step.style
-        times = (search.latency_of(conv, x, style) for x in (None, replacement.sized))
-        replaced.append(replace(replacement, latencies=tuple(times)))
+        after = search.latency_of(conv, replacement.sized, style)
+        latencies = search.latency_of(conv, None, style), after
+        replaced.append(replace(replacement, latencies=latencies))
     plan = Decomposition(
         tuple(replaced),
         (),
@@ -516,9 +517,10 @@ def planned_decomposition(
     amounts: dict[str, Amount] = {"params": plan.params[1], "macs": plan.macs[1]}
     if plan.peaks is not None:
         amounts[PEAK_MEMORY] = bytes_of(plan.peaks[1], plan.budgets.dtype or DEFAULT_DTYPE)
-    if (latencies := plan.replaced_latencies) is not None:
-        before, after = latencies
-        amounts["latency_ms"] = (search.network_ms or before.ms) - before.ms + after.ms
+    times = plan.replaced_latencies
+    if times is not None:
+        network_ms = search.network_ms or times[0].ms
+        amounts["latency_ms"] = network_ms - times[0].ms + times[1].ms
     over = {
         name: amounts[name]
         for name, limit in plan.budgets.limits.items()
@@ -651,7 +653,8 @@ def _replacements(
     """
     layer = conv.layer
     by: Literal["params", "macs"] = "macs" if objective == "macs" else "params"
-    blocks, stride = offered.fixed, cast(Literal[1, 2], 2 if conv.stride == 2 else 1)
+    blocks = offered.fixed
+    stride: Literal[1, 2] = 2 if conv.stride == 2 else 1
     full_field = blocks is None
     if offered.is_front:
         front = front_blocks(layer.c_in, layer.c_out, layer.kernel[0], stride, floors=floors)

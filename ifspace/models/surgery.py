@@ -213,10 +213,10 @@ class Replace:
                 remedy="take the network that the step was planned for",
                 argument="model",
             )
-        block: nn.Module = BlockModule(
+        inner = BlockModule(
             self.sized, self.stride, self.style, conv.weight.device, conv.weight.dtype
         )
-        block = LastAxisBlock(block) if isinstance(conv, nn.Linear) else block
+        block = LastAxisBlock(inner) if isinstance(conv, nn.Linear) else inner
         block.train(conv.training)
         _carry_hooks(conv, block)
         for name, module in list(model.named_modules(remove_duplicate=False)):

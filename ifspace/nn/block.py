@@ -245,8 +245,8 @@ class LastAxisBlock(nn.Module):
             return self.forward(x.unsqueeze(1)).squeeze(1)
         if x.dim() == 2:
             return self.forward(x[:, None, None])[:, 0, 0]
-        y = self.forward(x.flatten(0, -4)) if x.dim() > 4 else self.forward(x[None])[0]
-        return y.unflatten(0, x.shape[:-3]) if x.dim() > 4 else y
+        y = self.forward(x.reshape(-1, *x.shape[-3:]))
+        return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def build(
