@@ -154,8 +154,8 @@ _OPTIONS = (
         "--names",
         type=LIST,
         metavar="LIST",
-        help="The layers to replace, as `ifspace analyze --every-layer` names them; all that blocks "
-        "fit if not given.",
+        help="The layers to replace, as `ifspace analyze --every-layer` names them; all that "
+        "blocks fit if not given.",
     ),
     click.option(
         "--include",
