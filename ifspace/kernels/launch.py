@@ -483,8 +483,9 @@ def target_here() -> str | None:
 def on_device(*arguments: Any) -> AbstractContextManager[Any]:
     """Return a context in which the device of the first CUDA tensor is current, as triton needs."""
     for argument in arguments:
-        if isinstance(argument, Tensor) and argument.device.type == "cuda":
-            return torch.cuda.device(argument.device)
+        if isinstance(argument, Tensor) and argument.is_cuda:
+            is_current = argument.get_device() == torch.cuda.current_device()
+            return nullcontext() if is_current else torch.cuda.device(argument.device)
     return nullcontext()
 
 

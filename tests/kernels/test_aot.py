@@ -120,37 +120,70 @@ def test_blocked_order_moves_whole_vectors_and_multiplies_in_matrix_units(tmp_pa
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-# As on a card: a driver that says which one it is, and tensors whose memory nothing touches.
-JIT = """
+# As on a card: a driver that says which one it is, and kernels that are launched and do nothing.
+CARD = """
 import torch
 from triton.backends.compiler import GPUTarget
+from triton.compiler import CompiledKernel
 from triton.runtime import driver
 class Driver:
     def get_current_target(self): return GPUTarget("cuda", 90, 32)
     def get_current_device(self): return 0
     def get_current_stream(self, device): return 0
 driver.set_active(Driver())
+launched = []
+CompiledKernel._init_handles = lambda kernel: None
+CompiledKernel.run = lambda kernel, x, y, z, *rest: launched.append((kernel, (x, y, z), rest[6:]))
+torch.cuda.is_current_stream_capturing = lambda: False
+from ifspace.kernels import launch
 from ifspace.kernels.rpw import triton as rpw
 from ifspace.kernels.windows import windows_of
+rpw.check_runnable = lambda x: None
+def image(*shape):
+    return torch.empty(*shape, dtype=torch.half).contiguous(memory_format=torch.channels_last)
+"""
+COMPILED = """
 windows = windows_of(32, 1, 2)
-x = torch.empty(1, 32, 1, 3, dtype=torch.half).contiguous(memory_format=torch.channels_last)
-weight, y = torch.empty(1, 16).half(), torch.empty(1, 1, 1, 3)
-launch = rpw.forward_launch(x, weight, None, y, windows, None)
-launch.compile(launch.configs[:2])
+forward = rpw.forward_launch(
+    image(1, 32, 1, 3), image(1, 16, 1, 1)[:, :, 0, 0], None, image(1, 1, 1, 3), windows, None
+)
+forward.compile(forward.configs[:2])
 kernels = rpw.forward_kernel.device_caches[0][0].values()
 assert sorted(kernel.metadata.num_warps for kernel in kernels) == [4, 4], kernels
 assert all("wgmma" in kernel.asm["ptx"] for kernel in kernels)
-partial = torch.empty(2, 17)
-rpw.sum_parts_kernel.warmup(partial, partial, partial, 2, 32, 1, 16, 16, 16, 2, VECTOR=16,
-                            BLOCKED=False, **rpw.SUM_BLOCKS, grid=(1,))
+assert not launched
+"""
+REPEATED = """
+launch.Launch.choose = lambda self, name: self.configs[0]
+windows = windows_of(24, 20, 4, "1/2")  # steps of 3 in vectors of 8: the weight is filled up
+weight, bias = torch.empty(20, 6).half(), torch.empty(20).half()
+seen = []
+for size in (3, 3, 4):
+    x, y = image(2, 24, size, 5), image(2, 20, size, 5)
+    rpw.forward(x, weight, bias, windows, out=y)
+    (_, _, pad), (kernel, grid, arguments) = launched
+    names = dict(zip(rpw.forward_kernel.arg_names, arguments, strict=True))
+    assert names["x"] is x and names["y"] is y and names["bias"] is bias
+    assert names["weight"] is pad[1] and pad[0] is weight
+    assert names["pixels"] == 2 * size * 5 and names["ORDER"] == "natural"
+    seen.append((kernel, grid, [a for a in arguments if not isinstance(a, torch.Tensor)]))
+    launched.clear()
+assert seen[0][0] is seen[1][0] and seen[0][1:] == seen[1][1:] != seen[2][1:]
+from ifspace.kernels import repeat
+assert len(repeat._repeated) == 3  # the filled weight, and two sizes
+# One number further on: another kernel, for a pointer that is no multiple of 16 bytes.
+apart = torch.empty(2 * 24 * 3 * 5 + 1).half()[1:].as_strided(image(2, 24, 3, 5).shape,
+                                                             image(2, 24, 3, 5).stride())
+rpw.forward(apart, weight, bias, windows, out=image(2, 20, 3, 5))
+assert launched[-1][0] is not seen[0][0]
 """
 
 
 @pytest.mark.slow
-def test_the_configurations_compile_beside_each_other_as_a_launch_compiles_them(
-    tmp_path: Path,
-) -> None:
-    done = in_new_python(tmp_path, "-c", JIT)
+@pytest.mark.parametrize("program", [COMPILED, REPEATED], ids=["compiled", "repeated"])
+def test_as_a_launch_on_a_card(program: str, tmp_path: Path) -> None:
+    """Tiles compile beside each other; what ran once runs again with other tensors alone."""
+    done = in_new_python(tmp_path, "-c", CARD + program)
     assert done.returncode == 0, done.stderr[-4000:]
 
 

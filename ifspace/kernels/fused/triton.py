@@ -23,6 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ifspace.errors import KernelError
+from ifspace.kernels import repeat
 from ifspace.kernels.fused.reference import FusedSpec, Gradients, depthwise_backward
 from ifspace.kernels.launch import (
     CUDA,
@@ -44,9 +45,11 @@ from ifspace.kernels.launch import (
     is_wide,
     kind_of,
     longest_union,
+    precision_of,
     shared_arguments,
     stride_arguments,
 )
+from ifspace.kernels.repeat import Call
 from ifspace.kernels.rpw.triton import (
     add_product,
     along,
@@ -138,7 +141,13 @@ def forward(
     y = empty_in_layout(x, spec.output_shape(tuple(x.shape))) if out is None else out
     if y.numel() and x.numel():
         tensors = _first(dw_weight, scale1, shift1) | _second(weight, scale2, shift2, spec)
-        forward_launch(x, tensors, None, y, spec, fp32).run((configs or {}).get("forward"))
+        name, precision = (configs or {}).get("forward"), precision_of(x.dtype, fp32)
+        repeat.run(
+            "fused forward",
+            {"x": x, **tensors, "y": y},
+            (spec, precision, name),
+            lambda: Call.of(forward_launch(x, tensors, None, y, spec, precision), name),
+        )
     return y
 
 

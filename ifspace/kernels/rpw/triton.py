@@ -41,6 +41,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ifspace.errors import KernelError
+from ifspace.kernels import repeat
 from ifspace.kernels.launch import (
     CUDA,
     KINDS,
@@ -65,11 +66,12 @@ from ifspace.kernels.launch import (
     longest_union,
     named,
     needs_filling,
-    on_device,
     pixel_strides,
+    precision_of,
     shared_arguments,
     vector_of,
 )
+from ifspace.kernels.repeat import Call
 from ifspace.kernels.tensors import empty_with_channels
 from ifspace.kernels.windows import ROLLING, Windows
 
@@ -167,8 +169,14 @@ def forward(
     check_runnable(x)
     y = empty_with_channels(x, windows.out_channels) if out is None else out
     if y.numel():
-        launch = forward_launch(x, filled(weight, windows), contiguous(bias), y, windows, fp32)
-        launch.run(config or pinned("forward"))
+        weight, bias = filled(weight, windows), contiguous(bias)
+        name, precision = config or pinned("forward"), precision_of(x.dtype, fp32)
+        repeat.run(
+            "rpw forward",
+            {"x": x, "weight": weight, "bias": bias, "y": y},
+            (windows, precision, name),
+            lambda: Call.of(forward_launch(x, weight, bias, y, windows, precision), name),
+        )
     return y
 
 
@@ -188,8 +196,14 @@ def input_grad(
     check_runnable(grad)
     by_x = empty_with_channels(grad, windows.in_channels) if out is None else out
     if by_x.numel():
-        launch = input_grad_launch(grad, filled(weight, windows), by_x, windows, fp32)
-        launch.run(config or pinned("input_grad"))
+        weight = filled(weight, windows)
+        name, precision = config or pinned("input_grad"), precision_of(grad.dtype, fp32)
+        repeat.run(
+            "rpw input_grad",
+            {"grad": grad, "weight": weight, "out": by_x},
+            (windows, precision, name),
+            lambda: Call.of(input_grad_launch(grad, weight, by_x, windows, precision), name),
+        )
     return by_x
 
 
@@ -220,11 +234,24 @@ def weight_grad(
         else out
     )
     parts, name = parts_of(grad, windows), config or pinned("weight_grad")
+    precision = precision_of(grad.dtype, fp32)
     if not grad.numel():
         by_weight.zero_()
         by_bias.zero_()
-    elif parts == 1 and deterministic and not needs_filling(windows):
-        weight_grad_launch(grad, x, by_weight, by_bias, windows, fp32, parts).run(name)
+        return by_weight, by_bias if with_bias else by_bias.new_empty(0)
+
+    def add(weight: Tensor, bias: Tensor) -> None:
+        repeat.run(
+            "rpw weight_grad",
+            {"grad": grad, "x": x, "by_weight": weight, "by_bias": bias},
+            (windows, precision, parts, name),
+            lambda: Call.of(
+                weight_grad_launch(grad, x, weight, bias, windows, precision, parts), name
+            ),
+        )
+
+    if parts == 1 and deterministic and not needs_filling(windows):
+        add(by_weight, by_bias)
     else:
         weights = windows.out_channels * filled_width(windows)
         partial = torch.empty(
@@ -234,7 +261,10 @@ def weight_grad(
             device=grad.device,
         )
         shares = partial[:, :weights], partial[:, weights:]
-        weight_grad_launch(grad, x, *shares, windows, fp32, parts, not deterministic).run(name)
+        if deterministic:
+            add(*shares)
+        else:
+            weight_grad_launch(grad, x, *shares, windows, precision, parts, atomic=True).run(name)
         sum_parts(partial, by_weight, by_bias, windows)
     return by_weight, by_bias if with_bias else by_bias.new_empty(0)
 
@@ -444,43 +474,47 @@ def filled(weight: Tensor, windows: Windows) -> Tensor:
         return weight
     window = filled_width(windows)
     result = weight.new_empty(windows.out_channels, window)
-    with on_device(weight):
-        pad_kernel[(triton.cdiv(result.numel(), PAD_BLOCK),)](
-            weight,
-            result,
-            windows.in_channels,
-            windows.width,
-            window,
-            windows.step,
-            windows.distinct,
-            result.numel(),
-            windows.out_channels,
-            VECTOR=vector_of(windows),
-            BLOCKED=is_blocked(windows),
-            BLOCK=PAD_BLOCK,
-        )
+    arguments = {
+        "weight": weight,
+        "filled": result,
+        "in_channels": windows.in_channels,
+        "width": windows.width,
+        "window": window,
+        "step": windows.step,
+        "distinct": windows.distinct,
+        "entries": result.numel(),
+        "out_channels": windows.out_channels,
+        "VECTOR": vector_of(windows),
+        "BLOCKED": is_blocked(windows),
+        "BLOCK": PAD_BLOCK,
+    }
+    grid = (triton.cdiv(result.numel(), PAD_BLOCK),)
+    tensors = {"weight": weight, "filled": result}
+    repeat.run("pad", tensors, (windows,), lambda: Call(pad_kernel, grid, arguments, {}))
     return result
 
 
 def sum_parts(partial: Tensor, by_weight: Tensor, by_bias: Tensor, windows: Windows) -> None:
     """Fill the gradients with the sums of their parts [parts, C_out (filled width + 1)]."""
     entries = windows.params + windows.out_channels
-    with on_device(partial):
-        sum_parts_kernel[(triton.cdiv(entries, SUM_BLOCKS["BLOCK_E"]),)](
-            partial,
-            by_weight,
-            by_bias,
-            partial.shape[0],
-            windows.in_channels,
-            windows.out_channels,
-            windows.width,
-            filled_width(windows),
-            windows.step,
-            windows.distinct,
-            VECTOR=vector_of(windows),
-            BLOCKED=is_blocked(windows),
-            **SUM_BLOCKS,
-        )
+    tensors = {"partial": partial, "by_weight": by_weight, "by_bias": by_bias}
+    arguments = {
+        **tensors,
+        "parts": partial.shape[0],
+        "in_channels": windows.in_channels,
+        "out_channels": windows.out_channels,
+        "width": windows.width,
+        "window": filled_width(windows),
+        "step": windows.step,
+        "distinct": windows.distinct,
+        "VECTOR": vector_of(windows),
+        "BLOCKED": is_blocked(windows),
+        **SUM_BLOCKS,
+    }
+    grid = (triton.cdiv(entries, SUM_BLOCKS["BLOCK_E"]),)
+    repeat.run(
+        "sum_parts", tensors, (windows,), lambda: Call(sum_parts_kernel, grid, arguments, {})
+    )
 
 
 # ---- what a tile holds
