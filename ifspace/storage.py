@@ -2,35 +2,49 @@
 
 import csv
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EINVAL, EISDIR, ELOOP
 from pathlib import Path
 from stat import S_IMODE, S_ISBLK, S_ISCHR
+from typing import Final
+from zlib import crc32
 
 from ifspace.errors import IfspaceError, OutputError
+
+# Where a file is not yet whole it has a hidden name with this end.
+UNFINISHED: Final = ".tmp"
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces it when the body succeeds.
 
-    On failure an older file stays unchanged and nothing of the new one is left. A file that is
+    On failure an older file stays unchanged and nothing of the new one is left. The new one is on
+    the disk before it has the name: not even a power failure leaves a part of it. What processes
+    of this machine left that were killed while they wrote the same file is removed. A file that is
     replaced keeps its permissions. With `keep` false nothing is left in any case.
 
     Raises: OutputError when the file cannot be written.
     """
     target = _followed(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    machine = f"{crc32(platform.node().encode()):08x}"
+    start = f".{target.name}.{machine}."
+    temporary = target.with_name(f"{start}{os.getpid()}{UNFINISHED}")
     try:
         if target.is_dir():
             raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        _remove_leftovers(target.parent, start)
         yield temporary
         if keep:
             with suppress(FileNotFoundError):
                 temporary.chmod(S_IMODE(target.stat().st_mode))
+            _to_disk(temporary)
             os.replace(temporary, target)
+            with suppress(OSError):  # a file system may have no such thing
+                _to_disk(target.parent)
     except OSError as error:
         if isinstance(error, IfspaceError):
             raise
@@ -39,6 +53,29 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Pa
         # It exists after a failure only, and not even then if it could not be created.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(folder: Path, start: str) -> None:
+    """Remove unfinished files whose names start so and end in the number of no process."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            number = name.removeprefix(start).removesuffix(UNFINISHED)
+            if name == f"{start}{number}{UNFINISHED}" and number.isdecimal():
+                try:
+                    os.kill(int(number), 0)
+                except ProcessLookupError:
+                    (folder / name).unlink(missing_ok=True)
+                except (OSError, OverflowError):
+                    continue
 
 
 def _followed(path: str | os.PathLike[str]) -> Path:

@@ -7,10 +7,11 @@ workers is kept, so the same content is the same bytes. A file is written whole 
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib import metadata
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,8 +30,10 @@ from ifspace.catalogue.design import (
     with_networks,
     wrong_cell,
 )
+from ifspace.catalogue.parts import Part
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import CatalogueError, IfspaceError, OutputError
+from ifspace.folder import is_url
 from ifspace.serialize import from_plain, to_plain
 from ifspace.table import Table, ratio_text
 
@@ -42,7 +45,13 @@ SCHEMA_VERSION: Final = max(column.since for column in COLUMNS.values())
 MAX_ROWS: Final = 2_000_000
 # Rows of longer files are not compared with their blocks unless the caller asks for it.
 CHECKED_ROWS: Final = 100_000
+# Rows that are written, and are held in memory for that, at a time.
+ROW_GROUP: Final = 1 << 16
+# Rows of a part that are held at a time, where all parts are read side by side.
+PART_ROWS: Final = 256
 METADATA_KEY: Final = b"ifspace"
+# What the metadata of a file that has a part of a catalogue has and others have not.
+PART_KEY: Final = "part"
 
 
 def save(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
@@ -58,7 +67,7 @@ def save(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], check: bool | None = None) -> Catalogue:
-    """Return the catalogue that was saved in a .parquet file.
+    """Return the catalogue that was saved in a .parquet file, or is in the folder of a run.
 
     `check`: whether every row is compared with its block, computed anew; None for those of up to
     CHECKED_ROWS rows. Pages and metadata have checksums that are always compared.
@@ -71,6 +80,10 @@ def load(path: str | os.PathLike[str], check: bool | None = None) -> Catalogue:
     import pyarrow.parquet
 
     name = str(path)
+    if is_url(path) or Path(path).is_dir():
+        from ifspace.catalogue.shards import Shards
+
+        return Shards.read(name).catalogue()
     try:
         data = storage.read_bytes(path)
     except OSError as error:
@@ -94,11 +107,13 @@ def load(path: str | os.PathLike[str], check: bool | None = None) -> Catalogue:
         raise
     except (pyarrow.ArrowException, OSError, ValueError):
         raise _unreadable(name, "no Parquet file, or only a part of one") from None
-    provenance = (table.schema.metadata or {}).get(METADATA_KEY)
-    if provenance is None:
+    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    if text is None:
         raise _unreadable(name, "a Parquet file of something else")
     try:
-        about = json.loads(provenance)
+        about = json.loads(text)
+        if PART_KEY in about:
+            raise _unreadable(name, "a part of one: read the folder that it is in")
         schema = about["schema"]
         if schema not in range(FIRST_SCHEMA, SCHEMA_VERSION + 1):
             raise _unreadable(name, f"schema version {schema}, not {SCHEMA_VERSION}")
@@ -145,7 +160,7 @@ def _writer(path: str | os.PathLike[str]) -> Callable[[Catalogue], bytes]:
             "unknown output format",
             got=Path(path).name,
             allowed=", ".join(writers),
-            remedy="end the name with one of them",
+            remedy="end the name with one of them, or name a folder",
         )
     return writers[suffix]
 
@@ -166,28 +181,95 @@ def _schema(columns: Iterable[Column] = COLUMNS.values()) -> Any:
 
 
 def _to_parquet(catalogue: Catalogue) -> bytes:
+    buffer = BytesIO()
+    write_parquet(
+        buffer, provenance(catalogue.settings, catalogue.funnels), iter(catalogue.designs)
+    )
+    return buffer.getvalue()
+
+
+def provenance(settings: Sequence[EnumerationSetting], funnels: Sequence[Funnel]) -> dict[str, Any]:
+    """Return what the metadata of a catalogue says of its rows."""
+    return {
+        "ifspace": version(),
+        "schema": SCHEMA_VERSION,
+        "settings": [setting.arguments() for setting in settings],
+        "funnels": to_plain(tuple(funnels)),
+    }
+
+
+def write_parquet(file: Any, about: Mapping[str, Any], designs: Iterator[Design]) -> None:
+    """Write designs as Parquet, however many, with a checksum over what is said about them."""
     import pyarrow
     import pyarrow.parquet
 
-    about = {
-        "ifspace": version(),
-        "schema": SCHEMA_VERSION,
-        "settings": [setting.arguments() for setting in catalogue.settings],
-        "funnels": to_plain(catalogue.funnels),
-    }
-    about["checksum"] = _checksum(about)
+    about = {**about, "checksum": _checksum(about)}
     schema = _schema().with_metadata({METADATA_KEY: json.dumps(about)})
-    buffer = BytesIO()
-    pyarrow.parquet.write_table(
-        pyarrow.table(to_columns(catalogue.designs), schema=schema),
-        buffer,
+    with pyarrow.parquet.ParquetWriter(
+        file,
+        schema,
         version="2.6",
         compression="zstd",
         compression_level=3,
-        row_group_size=1 << 16,
         write_page_checksum=True,
-    )
+    ) as writer:
+        while rows := tuple(islice(designs, ROW_GROUP)):
+            writer.write_table(
+                pyarrow.table(to_columns(rows), schema=schema), row_group_size=ROW_GROUP
+            )
+
+
+def part_to_parquet(part: Part, key: str, index: int) -> bytes:
+    """Return the file of a part: number `index` of the run with a key."""
+    buffer = BytesIO()
+    about = {
+        "ifspace": version(),
+        "schema": SCHEMA_VERSION,
+        PART_KEY: index,
+        "run": key,
+        "rows": len(part.designs),
+        "funnel": to_plain(part.funnel),
+        "amounts": part.amounts,
+    }
+    write_parquet(buffer, json.loads(json.dumps(about)), iter(part.designs))
     return buffer.getvalue()
+
+
+def read_part(file: Any, key: str, index: int) -> tuple[Part, Iterator[tuple[Design, ...]]]:
+    """Return what a part counted, without designs, and then its designs, some at a time.
+
+    Raises: CatalogueError where the file is damaged or a part of something else; of its rows when
+        they are reached.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    name = f"part {index}"
+    try:
+        parquet = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
+        about = json.loads((parquet.schema_arrow.metadata or {})[METADATA_KEY])
+        checksum = about.pop("checksum")
+        if checksum != _checksum(about) or not parquet.schema_arrow.equals(_schema()):
+            raise _unreadable(name, "metadata that has changed since it was written")
+        if (about["run"], about[PART_KEY]) != (key, index):
+            raise _unreadable(name, f"part {about[PART_KEY]} of another run")
+        if about["rows"] != parquet.metadata.num_rows:
+            raise _unreadable(name, "rows missing")
+        funnel = from_plain(Funnel, about["funnel"])
+        amounts = tuple((tuple(compared), count) for compared, count in about["amounts"])
+    except CatalogueError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, IfspaceError):
+        raise _unreadable(name, "no Parquet file, or only a part of one") from None
+
+    def designs() -> Iterator[tuple[Design, ...]]:
+        try:
+            for batch in parquet.iter_batches(PART_ROWS):
+                yield from_columns(batch.to_pydict())
+        except (pyarrow.ArrowException, OSError, ValueError, IfspaceError):
+            raise _unreadable(name, "damaged pages") from None
+
+    return Part((), funnel, amounts), designs()
 
 
 def _checksum(about: Mapping[str, Any]) -> str:

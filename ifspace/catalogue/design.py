@@ -198,6 +198,11 @@ class Design:
         return tuple(layer.kind for layer in self.block.layers)
 
     @property
+    def kinds_key(self) -> tuple[int, ...]:
+        """Key of the canonical order among compositions of one length: the kinds' places."""
+        return tuple(_POSITIONS[layer.kind] for layer in self.block.layers)
+
+    @property
     def sized(self) -> SizedBlock:
         """The block at the design's widths, all copies in a row."""
         return self.block.at(self.channels, self.out_channels, self.bottleneck, self.dims)
@@ -266,6 +271,7 @@ class Design:
         return self.params, self.macs_per_pixel, self.activations_per_pixel, *more, self.layers
 
 
+_POSITIONS: Final[Mapping[str, int]] = {symbol: index for index, symbol in enumerate(KINDS)}
 _COLUMNS_OF: Final[Mapping[str, tuple[Column, ...]]] = {
     attribute: tuple(
         replace(column, name=column.name or attribute) for column in annotation.__metadata__
@@ -392,6 +398,17 @@ class Funnel:
         networks = self.distinct_networks_by_length, self.distinct_networks
         return (*steps, ("distinct networks", *networks))
 
+    def plus(self, other: "Funnel") -> "Funnel":
+        """Return the funnel of two parts of one setting, that of a part."""
+        return replace(
+            self,
+            survivors=self.survivors + other.survivors,
+            by_length=tuple(map(sum, zip(self.by_length, other.by_length, strict=True))),
+            words_searched=self.words_searched + other.words_searched,
+            choices_covered=self.choices_covered + other.choices_covered,
+            choices_checked=self.choices_checked + other.choices_checked,
+        )
+
     def with_networks(self, designs: Iterable["Design"]) -> "Funnel":
         """Return the funnel with the networks of its survivors counted."""
         lengths = {design.network: design.layers for design in designs if represents(design)}
@@ -425,32 +442,58 @@ _before, _after = attrgetter(*_NAMES[:_MARK]), attrgetter(*_NAMES[_MARK + 1 :])
 _without_network = attrgetter(*_NAMES[: -len(NETWORK_COLUMNS)])
 
 
-def dominators(designs: Sequence[Design]) -> list[str | None]:
-    """Return for each design of one setting the composition of its first dominator, or None.
+class Dominators:
+    """Which of many designs of one setting dominates each of them first.
 
     A dominator is no worse in all of `Design.costs` and better in one of them; the first is meant
-    in canonical order: length, then kinds, then parameters. The designs may be in any order. For
-    rows of a front the dominator is named by its block.
+    in canonical order: length, then kinds, then parameters. The designs may be added in any order.
 
     There are few distinct costs among many designs, and two designs of the same costs have the same
-    dominators: only the first design of each costs is compared with the others.
+    dominators: only the costs are kept, with the first design of each.
     """
-    order = {symbol: index for index, symbol in enumerate(KINDS)}
-    first: dict[tuple[int, ...], tuple[tuple[int, ...], Design]] = {}
+
+    def __init__(self) -> None:
+        """Start with no design."""
+        # Of each costs the kinds of the first design, and its name.
+        self._first: dict[tuple[int, ...], tuple[tuple[int, ...], str]] = {}
+        self._names: dict[tuple[int, ...], str | None] | None = None
+
+    def add(self, design: Design) -> None:
+        """Add a design, before any dominator is asked for."""
+        key = design.kinds_key
+        first = self._first.get(design.costs)
+        if first is None or key < first[0]:
+            self._first[design.costs] = key, _name(design)
+
+    def of(self, design: Design) -> str | None:
+        """Return the name of the first dominator of a design that was added, or None.
+
+        Its composition, or for rows of a front its block.
+        """
+        if self._names is None:
+            self._names = self._dominators()
+        return self._names[design.costs]
+
+    def _dominators(self) -> dict[tuple[int, ...], str | None]:
+        # Layers are part of the costs, so all designs of the same costs have the same length.
+        first = self._first
+        distinct = sorted(first, key=lambda costs: (costs[-1], first[costs][0], costs))
+        matrix = np.array(distinct, dtype=np.int64)
+        names: dict[tuple[int, ...], str | None] = {}
+        for index, costs in enumerate(distinct):
+            no_worse = (matrix <= matrix[index]).all(axis=1)
+            no_worse[index] = False  # the rest differ somewhere, so no worse is better in one
+            best = int(no_worse.argmax())
+            names[costs] = first[distinct[best]][1] if no_worse[best] else None
+        return names
+
+
+def dominators(designs: Sequence[Design]) -> list[str | None]:
+    """Return for each design of one setting the name of its first dominator, or None."""
+    among = Dominators()
     for design in designs:
-        key = tuple(order[kind] for kind in design.kinds)
-        if design.costs not in first or key < first[design.costs][0]:
-            first[design.costs] = (key, design)
-    # Layers are part of the costs, so all designs of the same costs have the same length.
-    distinct = sorted(first, key=lambda costs: (costs[-1], first[costs][0], costs))
-    matrix = np.array(distinct, dtype=np.int64)
-    dominator: dict[tuple[int, ...], str | None] = {}
-    for index, costs in enumerate(distinct):
-        no_worse = (matrix <= matrix[index]).all(axis=1)
-        no_worse[index] = False  # the rest differ somewhere, so no worse is better in one
-        best = int(no_worse.argmax())
-        dominator[costs] = _name(first[distinct[best]][1]) if no_worse[best] else None
-    return [dominator[design.costs] for design in designs]
+        among.add(design)
+    return [among.of(design) for design in designs]
 
 
 def _name(design: Design) -> str:

@@ -4,6 +4,7 @@ import atexit
 import errno
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ COMMANDS: Final = {
     "kinds": "ifspace.show.command:kinds_command",
     "show": "ifspace.show.command:show_command",
     "enumerate": "ifspace.enumerate.command",
+    "merge": "ifspace.enumerate.merge_command",
     "best": "ifspace.catalogue.command",
     "groups": "ifspace.groups.command",
     "energy": "ifspace.energy.command",
@@ -34,7 +36,7 @@ COMMANDS: Final = {
     "report": "ifspace.report.command",
 }
 
-DONE, WORKER_LOST, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, WORKER_LOST, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 # New objects, and collections of the two younger generations, before garbage is looked for.
 GARBAGE: Final = (100_000, 20, 50)
 
@@ -85,10 +87,12 @@ def main(
     """Run a program and exit.
 
     The status is 0 done, 1 a worker process was killed, 2 bad input, 3 no answer, 4 no time, 130
-    interrupted. An error is one line on stderr. A closed pipe, as behind `head`, is no error.
+    interrupted, 143 ended by SIGTERM. An error is one line on stderr. A closed pipe, as behind
+    `head`, is no error.
     """
     if arguments is None:
         _hurry()
+        signal.signal(signal.SIGTERM, _terminate)
     _replace_closed_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -111,14 +115,23 @@ def main(
         status = _refuse(in_options(error, _innermost(context).command))
         if isinstance(error, WorkerError):
             status = WORKER_LOST
-    except (KeyboardInterrupt, click.Abort):
-        say("interrupted")
-        status = INTERRUPTED
+    except (KeyboardInterrupt, click.Abort) as stop:
+        is_terminated = isinstance(stop, _Terminated)
+        say("terminated" if is_terminated else "interrupted")
+        status = TERMINATED if is_terminated else INTERRUPTED
         if arguments is None:
             _leave(status)
     except OSError as error:
         status = _broken(error)
     sys.exit(status)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler of jobs sends it: what is cleaned up after Ctrl-C is after this."""
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise _Terminated
 
 
 class _ClosedOutput(TextIOBase):

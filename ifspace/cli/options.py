@@ -113,6 +113,40 @@ MILLISECONDS_OR_SHARE: Final = Parsed(ratio_or_share, f"milliseconds such as 1.5
 DECIMAL: Final = Parsed(decimal, "numbers from 0 such as 0.5 or 3")
 FILE: Final = click.Path(path_type=Path)
 
+
+class Place(click.ParamType[Any]):
+    """A file, as a Path; or a folder or URL, as text.
+
+    A name without a suffix, or with a slash at its end, is a folder.
+
+    >>> place = Place()
+    >>> [place.convert(text, None, None) for text in ("runs/a", "s3://bucket/a", "v.2/")]
+    ['runs/a', 's3://bucket/a', 'v.2/']
+    >>> place.convert("a.parquet", None, None).name
+    'a.parquet'
+    """
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the file or folder."""
+        if not isinstance(value, str):
+            return value
+        path = Path(value)
+        folder = "://" in value or value.endswith("/") or not path.suffix or path.is_dir()
+        return value if folder and value else path
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and len(number + of) < 12):
+        raise ValueError(text)
+    return int(number), int(of)
+
+
+PLACE: Final = Place()
+SHARE: Final = Parsed(_share, "i/n such as 1/8, the first of eight")
+
 # The options that several commands have: how they are written, and what they usually are.
 _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
     "channels": (("--channels", "-C"), {"type": INTEGER, "metavar": "N"}),
@@ -203,6 +237,31 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
     ),
     "theta": (("--theta",), {"type": DECIMAL, "metavar": "T"}),
     "moves": (("--moves",), {"type": WholeNumber(0), "metavar": "N"}),
+    "shard": (
+        ("--shard",),
+        {
+            "type": SHARE,
+            "metavar": "I/N",
+            "help": "With --out FOLDER: compute only the part I of N, from 1/N to N/N, such as for "
+            "a job array; `ifspace merge FOLDER` joins them.",
+        },
+    ),
+    "estimate": (
+        ("--estimate",),
+        {
+            "is_flag": True,
+            "help": "Only say about what the run takes: shards, minutes of one core, bytes, "
+            "memory.",
+        },
+    ),
+    "progress": (
+        ("--progress",),
+        {
+            "type": OneOf(["bar", "json"]),
+            "default": "bar",
+            "help": "On stderr: a bar, or a line of JSON for each finished part.",
+        },
+    ),
     "latency": (("--latency",), {"type": FILE, "metavar": "MODEL"}),
     "latency-budget-ms": (
         ("--latency-budget-ms",),
@@ -386,8 +445,13 @@ def with_options(options: Iterable[Callable[[Command], Command]]) -> Callable[[C
     return add
 
 
-def output_options(*more_formats: str) -> Callable[[Command], Command]:
-    """Add the options that every command has; the command gets them as one `output`."""
+def output_options(
+    *more_formats: str, out: click.ParamType[Any] = FILE, out_help: str | None = None
+) -> Callable[[Command], Command]:
+    """Add the options that every command has; the command gets them as one `output`.
+
+    `out`, `out_help`: the type of --out and its help where it is not only a file.
+    """
 
     def add(function: Command) -> Command:
         @wraps(function)
@@ -400,9 +464,9 @@ def output_options(*more_formats: str) -> Callable[[Command], Command]:
             ),
             click.option(
                 "--out",
-                type=FILE,
+                type=out,
                 metavar="FILE",
-                help="Write a file too, in the format of its suffix.",
+                help=out_help or "Write a file too, in the format of its suffix.",
             ),
             click.option(
                 "--format",

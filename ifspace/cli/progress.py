@@ -1,5 +1,6 @@
 """Progress of long work on stderr: a bar on a terminal, a line now and then elsewhere."""
 
+import json
 import sys
 import time
 from types import TracebackType
@@ -16,12 +17,13 @@ class ProgressBar:
     """A progress callback (done, total) that draws a bar when work takes over a second.
 
     Where stderr is no terminal it writes a line every half minute instead. With `quiet` nothing is
-    shown.
+    shown. In the form "json" there is a line of JSON for every call, quiet or not.
     """
 
-    def __init__(self, title: str, *, quiet: bool = False) -> None:
+    def __init__(self, title: str, *, quiet: bool = False, form: str = "bar") -> None:
         self._title = title
         self._quiet = quiet
+        self._form = form
         self._started = self._last_line = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
@@ -40,6 +42,12 @@ class ProgressBar:
 
     def __call__(self, done: int, total: int) -> None:
         """Show how much of the total is done."""
+        if self._form == "json":
+            elapsed_s = round(time.monotonic() - self._started, 3)
+            values = {"progress": self._title, "done": done, "total": total, "elapsed_s": elapsed_s}
+            sys.stderr.write(f"{json.dumps(values)}\n")
+            sys.stderr.flush()
+            return
         if self._quiet or time.monotonic() - self._started < PATIENCE_S:
             return
         if not sys.stderr.isatty():

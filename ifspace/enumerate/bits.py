@@ -6,13 +6,13 @@ twice, no set that contains another (whatever must be true of every set is true 
 true of the smaller one), in the order of a hash, so that equal families have equal bytes.
 """
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import int64, njit, uint64
+from numba import int64, uint64
+
+from ifspace.compiled import compiled
 
 # Sets of channels, one a row: [sets, ceil(channels / 64)].
 BitRows = npt.NDArray[np.uint64]
@@ -20,29 +20,6 @@ BitRows = npt.NDArray[np.uint64]
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-
-
-def compiled(**options: Any) -> Callable[[Any], Any]:
-    """Return a decorator that compiles a function with numba, and caches the result on disk.
-
-    Where neither the package nor the user has a folder that can be written to, the code is
-    compiled anew in every process.
-    """
-
-    def decorate(function: Any) -> Any:
-        try:
-            return njit(cache=True, **options)(function)
-        except RuntimeError:  # numba: no locator available
-            return njit(**options)(function)
-
-    return decorate
-
-
-def is_cached(function: Any) -> bool:
-    """Return whether an earlier process has cached the compiled function."""
-    folder = getattr(function.stats, "cache_path", None)
-    name = f"{function.py_func.__module__.rpartition('.')[2]}.{function.__name__}-"
-    return folder is not None and any(Path(folder).glob(f"{name}*.nbc"))
 
 
 def limbs(channels: int) -> int:

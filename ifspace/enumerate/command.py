@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.catalogue.command import BY
+from ifspace.cli.backend import backend_options
 from ifspace.cli.latency import LatencyColumns, latency_notes, latency_options, read_latencies
 from ifspace.cli.options import (
     INTEGER,
+    PLACE,
     WIDTHS,
     OneOf,
     Output,
@@ -28,6 +30,7 @@ from ifspace.cli.options import (
 if TYPE_CHECKING:
     from ifspace.catalogue import Catalogue, Design, Funnel
     from ifspace.catalogue.setting import EnumerationSetting
+    from ifspace.catalogue.shards import Shards
     from ifspace.enumerate.fog import FogFunnel
     from ifspace.latency import BlockLatency
 
@@ -146,12 +149,20 @@ _OPTIONS = (
     ),
     shared("all"),
     shared("limit", help="Number of rows of the tables."),
+    shared("shard"),
+    shared("estimate"),
+    shared("progress"),
 )
 
 
 @click.command("enumerate", short_help="List the design space: funnel, survivors, best blocks.")
 @with_options(_OPTIONS)
-@output_options()
+@backend_options()
+@output_options(
+    out=PLACE,
+    out_help="Write a file too, in the format of its suffix; or a folder, or a URL of one, that "
+    "keeps finished parts.",
+)
 def command(
     output: Output,
     channels: tuple[int, ...],
@@ -167,6 +178,9 @@ def command(
     device: str | None,
     latency_budget_ms: Fraction | None,
     by: str | None,
+    shard: tuple[int, int] | None,
+    estimate: bool,
+    progress: str,
     **arguments: Any,
 ) -> None:
     """List the design space: every composition, and the cheapest block of each survivor.
@@ -187,7 +201,10 @@ def command(
     collapsed block is timed where it is shown (`ifspace groups COMPOSITION --objective latency`
     tries all choices in all forms).
 
-    Long searches say how long they will take. One that is interrupted keeps nothing.
+    Long searches say how long they will take. With --out FOLDER every part is kept when it is done:
+    after an interruption the same command goes on, on any machine that sees the folder, and
+    --shard lets many machines share the parts; `ifspace best` reads the folder, `ifspace merge`
+    joins it. Without, an interrupt keeps nothing.
     Exit status 3 when a bound on peak memory or latency leaves no block.
     """
     from ifspace.catalogue import dataset
@@ -215,6 +232,29 @@ def command(
     if arguments["front"] and latency is not None:
         arguments["objective"] = "latency"
     settings = [EnumerationSetting(channels=width, **arguments) for width in channels]
+    place: Any = output.out
+    folder = place if isinstance(place, str) else None
+    if folder is not None:
+        output = replace(output, out=None)
+    elif shard is not None:
+        raise SettingError.because(
+            "a part needs a folder",
+            got=f"--shard {shard[0]}/{shard[1]}" + (f" --out {output.out}" if output.out else ""),
+            allowed="--out FOLDER beside it",
+            remedy="name a folder that all parts go to",
+            argument="shard",
+        )
+    if folder is not None and arguments["objective"] == "latency":
+        raise SettingError.because(
+            "a folder says nothing of latencies",
+            got="--objective latency" + " of --front and --latency" * arguments["front"],
+            allowed="a file, or another objective",
+            remedy="write the catalogue as one file",
+            argument="objective",
+        )
+    if estimate:
+        _print_estimate(output, settings, jobs, shard)
+        return
     if output.out is not None:
         dataset.check_writable(output.out)
     source = read_latencies(latency, batch, device, dtype if latency is not None else None)
@@ -244,12 +284,18 @@ def command(
         output.note("compiling the search, once, about 15 seconds")
     seconds = sum(map(search.estimate_seconds, settings))
     if not seconds <= LONG_S:
-        output.note(
-            f"this will take {duration_text(seconds)} on one core; an interrupt keeps nothing, "
-            "shorter lengths or single widths can be kept one by one with --out"
-        )
-    with ProgressBar("enumerating", quiet=output.quiet) as progress:
-        catalogue = search.enumerate_designs(settings, jobs, progress, source, side)
+        keeps = "keeps nothing, with --out FOLDER all finished parts"
+        if folder is not None:
+            keeps = "keeps all finished parts"
+        output.note(f"this will take {duration_text(seconds)} on one core; an interrupt {keeps}")
+    with ProgressBar("enumerating", quiet=output.quiet, form=progress) as bar:
+        if folder is None:
+            catalogue = search.enumerate_designs(settings, jobs, bar, source, side)
+        else:
+            shards = _in_folder(output, settings, folder, jobs, shard, bar)
+            if shards is None:
+                return
+            catalogue = shards.catalogue()
         merged = _merged(catalogue, jobs) if preset == "fog" else ()
     for note in dict.fromkeys(note for setting in settings for note in notes_on_named(setting)):
         output.note(f"named in papers, {note}")
@@ -283,6 +329,62 @@ def command(
         no_plan(
             click.get_current_context(), view.of_nothing(catalogue.designs, settings) + kept, False
         )
+
+
+def _print_estimate(
+    output: Output,
+    settings: Sequence["EnumerationSetting"],
+    jobs: int | None,
+    shard: tuple[int, int] | None,
+) -> None:
+    from ifspace.enumerate.run import estimate_run
+    from ifspace.serialize import json_text
+    from ifspace.table import Table
+
+    expected = estimate_run(settings, jobs, 1 if shard is None else shard[1])
+    names = ("shards", "minutes of one core", "KiB on disk", "MiB a process", "processes")
+    cells = (
+        expected.shards,
+        f"{expected.minutes:.2g}",
+        round(expected.bytes / 1024),
+        expected.process_mib,
+        expected.processes,
+    )
+    table = Table(tuple(f">{name}" for name in names), (cells,))
+    output.print(
+        {
+            "table": table.text,
+            "json": lambda: json_text(expected),
+            "csv": table.csv,
+            "markdown": table.markdown,
+        }
+    )
+
+
+def _in_folder(
+    output: Output,
+    settings: Sequence["EnumerationSetting"],
+    folder: str,
+    jobs: int | None,
+    shard: tuple[int, int] | None,
+    progress: Any,
+) -> "Shards | None":
+    """Compute what a folder lacks; return its parts when they are all there and to be shown."""
+    from ifspace.enumerate.run import run_in_folder
+
+    try:
+        shards = run_in_folder(
+            settings, folder, jobs=jobs, share=shard, progress=progress, note=output.note
+        )
+    except KeyboardInterrupt:
+        output.note(f"finished parts are in {folder}; the same command goes on")
+        raise
+    if shard is None:
+        return None if output.quiet else shards
+    missing, _ = shards.states()
+    left = f"{len(missing)} of {len(shards)} shards are to be done by others"
+    output.note(f"{shard[0]}/{shard[1]} is done; {left if missing else 'so are all the others'}")
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,11 @@ class ForwardSearch:
             self._answer(letters)
         return bool(self._states(letters))
 
+    def forget_answers(self) -> None:
+        """Drop what is known of single sequences: a part counts what it looks at by itself."""
+        self._answers.clear()
+        self._points.clear()
+
     def cheapest(self, sequences: Iterable[Letters]) -> dict[Letters, Solution | None]:
         """Return the cheapest passing choice of every sequence, None where there is none."""
         return {letters: self._answer(letters) for letters in dict.fromkeys(sequences)}

@@ -23,17 +23,14 @@ No list of the choices is made; why nothing is lost:
   the compositions, by comparing their points.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from ifspace.enumerate.bits import compiled
-
-# What is compared: parameters, MACs, activations and peak memory per output pixel, -least fan-in,
-# layers, and nanoseconds where latency is an amount. Less is better in each.
-Compared = tuple[int, ...]
+from ifspace.catalogue.beaten import no_worse
+from ifspace.catalogue.parts import Compared
+from ifspace.compiled import compiled
 
 
 def unbeaten(amounts: Iterable[Compared]) -> set[Compared]:
@@ -58,7 +55,7 @@ def _unbeaten(entries: Any) -> Any:
         beaten = False
         # The last that was kept is the likeliest to beat it.
         for place in range(count - 1, -1, -1):
-            if _no_worse(entries[front[place]], entries[index]):
+            if no_worse(entries[front[place]], entries[index]):
                 beaten = True
                 break
         if not beaten:
@@ -66,35 +63,3 @@ def _unbeaten(entries: Any) -> Any:
             front[count] = index
             count += 1
     return kept
-
-
-@compiled(nogil=True)
-def _no_worse(one: Any, other: Any) -> bool:
-    for index in range(len(one)):  # noqa: SIM110, numba compiles no generators
-        if one[index] > other[index]:
-            return False
-    return True
-
-
-@compiled(nogil=True)
-def _counts(rows: Any, amounts: Any, choices: Any) -> Any:
-    """Return for each of the rows how many choices have amounts that are no better."""
-    totals = np.zeros(len(rows), np.int64)
-    for row in range(len(rows)):
-        for index in range(len(amounts)):
-            if _no_worse(rows[row], amounts[index]):
-                totals[row] += choices[index]
-    return totals
-
-
-def beaten(rows: Iterable[Compared], counts: Counter[Compared]) -> dict[Compared, int]:
-    """Return for each of the rows how many choices it beats, given how many have which amounts.
-
-    >>> beaten([(1, 4), (2, 2)], Counter({(1, 4): 1, (2, 2): 1, (2, 4): 5, (3, 2): 2}))
-    {(1, 4): 5, (2, 2): 7}
-    """
-    amounts = np.array(list(counts), np.int64)
-    choices = np.array(list(counts.values()), np.int64)
-    distinct = list(dict.fromkeys(rows))
-    totals = _counts(np.array(distinct, np.int64), amounts, choices) if distinct else ()
-    return {row: int(n) - counts[row] for row, n in zip(distinct, totals, strict=True)}

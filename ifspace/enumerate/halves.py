@@ -367,6 +367,9 @@ class HalfSearch:
         self._memo: Ints = np.zeros(1 << 12, np.int64)
         self._can_be_needed: dict[Letters, bool] = {}
 
+    def forget_answers(self) -> None:
+        """Keep nothing of single sequences: there is nothing."""
+
     def cheapest(self, sequences: Iterable[Letters]) -> dict[Letters, Solution | None]:
         """Return the cheapest passing choice of every sequence, None where there is none."""
         answers: dict[Letters, Solution | None] = {}

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64, uint64
 
-from ifspace.enumerate.bits import compiled, covers, lowest
+from ifspace.compiled import compiled
+from ifspace.enumerate.bits import covers, lowest
 
 Ints = npt.NDArray[np.int64]
 

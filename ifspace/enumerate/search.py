@@ -4,8 +4,8 @@ A composition survives when at least one choice of its group counts, shuffle gro
 passes the rule (existential over parameters, [Fog] footnote 1). The catalogue has a design for it,
 with the cheapest choice that passes. The ideas that make this quick, and why none of them loses a
 design, are in `compositions`, `alphabet`, `halves` (one copy, compact rule, explicit permutations)
-and `forward` (everything else). Letter sequences are solved in shards, in this process or in
-several.
+and `forward` (everything else). Compositions are solved in shards, in this process or in several:
+those whose letter sequences begin alike are in one, so that what they have in common is done once.
 
 The formulas of a composition are put together as text, without computer algebra: a catalogue has
 thousands of rows and SymPy builds some hundred expressions a second, so the expression of a kind
@@ -15,12 +15,14 @@ between two widths is printed once and the texts are joined. Read back by SymPy 
 
 import os
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
+from hashlib import sha256
 from itertools import count
 from math import prod
 from operator import itemgetter
@@ -29,16 +31,12 @@ from typing import Final
 import sympy
 
 from ifspace.block import Block, Composition, Layer, SizedBlock, place_widths
-from ifspace.catalogue import (
-    Catalogue,
-    Design,
-    Funnel,
-    mark_dominated,
-    mark_networks,
-    published_names,
-)
+from ifspace.canonical import network_class
+from ifspace.catalogue import Catalogue, Design, Funnel, published_names
 from ifspace.catalogue.choose import with_latency_dominators
+from ifspace.catalogue.parts import Compared, Part, joined
 from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.compiled import is_cached
 from ifspace.enumerate.alphabet import (
     Alphabet,
     Choice,
@@ -48,10 +46,9 @@ from ifspace.enumerate.alphabet import (
     Point,
     Solution,
 )
-from ifspace.enumerate.bits import is_cached
-from ifspace.enumerate.compositions import candidates, count_kept, is_dropped
+from ifspace.enumerate.compositions import Pruner, candidates, count_kept, is_dropped
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch, FreeAlgebra
-from ifspace.enumerate.front import Compared, beaten, unbeaten
+from ifspace.enumerate.front import unbeaten
 from ifspace.enumerate.halves import HalfSearch
 from ifspace.enumerate.named import withheld
 from ifspace.enumerate.oracle import passes
@@ -62,7 +59,7 @@ from ifspace.errors import ARGUMENT, SettingError
 from ifspace.infofield import layer_coverage
 from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, P, d, find_kind, g, k, s, w
 from ifspace.latency import Latency, LatencySource
-from ifspace.parallel import Progress, over_shards, workers
+from ifspace.parallel import Progress, configured_workers, over_shards, workers
 
 __all__ = [
     "condition_text",
@@ -115,75 +112,210 @@ def enumerate_designs(
                 remedy="give them as `latency`",
                 argument="objective",
             )
+    shards, seconds = shards_of(settings)
+    if latency is not None:
+        shards = [shard.timed(latency, side) for shard in shards]
+    parts: dict[int, list[Part]] = {}
+    answers = over_shards(solve, shards, processes_for(jobs, seconds), progress)
+    forget_engines()
+    for shard, part in zip(shards, answers, strict=True):
+        parts.setdefault(shard.place, []).append(part)
     funnels: list[Funnel] = []
     designs: list[Design] = []
-    for index, setting in enumerate(settings):
-        part = None if progress is None else _part_of(progress, index, len(settings))
-        timed = latency is not None and setting.objective == "latency"
-        times = LayerTimes.of(latency, setting, side) if timed and latency is not None else None
-        funnel, survivors = _Enumeration(setting, jobs, part, times).run()
+    for place, setting in enumerate(settings):
+        funnel, survivors = joined(parts[place], setting.max_len, setting.front)
         funnels.append(funnel)
-        designs.extend(survivors)
+        designs.extend(_marked(setting, parts[place], survivors))
     return Catalogue(tuple(settings), tuple(funnels), tuple(designs))
 
 
-def _part_of(progress: Progress, index: int, settings: int) -> Progress:
-    """Return the progress callback of one setting of several."""
+def _marked(
+    setting: EnumerationSetting, parts: Sequence[Part], designs: tuple[Design, ...]
+) -> tuple[Design, ...]:
+    """Return the rows of a front of latencies, marked with what beats them in these too."""
+    latencies = {
+        design.block: ns
+        for part in parts
+        for design, ns in zip(part.designs, part.latencies, strict=bool(part.latencies))
+    }
+    if not (setting.front and latencies):
+        return designs
 
-    def report(done: int, total: int) -> None:
-        progress(index * total + done, settings * total)
+    def latency(block: SizedBlock, stride: int) -> Latency | None:
+        ns = latencies[block.block]
+        return None if ns == UNKNOWN_NS else Latency(Fraction(ns, NS_IN_MS))
 
-    return report
+    return with_latency_dominators(designs, latency)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A part of the compositions of a setting: number `index` of `count`.
+
+    Those whose channel letters begin with the same kinds are in one part. `place`: that of the
+    setting among those of a run. `run`: shards of one run that are solved in one thread share their
+    engine. `times`: where latency is an amount.
+    """
+
+    setting: EnumerationSetting
+    index: int = 0
+    count: int = 1
+    place: int = 0
+    run: tuple[int, int] = (0, 0)
+    times: LayerTimes | None = None
+
+    def timed(self, latency: LatencySource, side: int | None) -> "Shard":
+        """Return the shard with latencies where they are its setting's objective."""
+        if self.setting.objective != "latency":
+            return self
+        return replace(self, times=LayerTimes.of(latency, self.setting, side))
+
+    @property
+    def depth(self) -> int:
+        """How many letters decide the part: enough for several times as many beginnings as parts.
+
+        >>> [Shard(EnumerationSetting(), count=count).depth for count in (1, 8, 64, 1000)]
+        [1, 2, 4, 5]
+        """
+        kinds, depth = len(self.setting.usable_kinds), 1
+        while kinds**depth < 4 * self.count and depth < self.setting.max_len:
+            depth += 1
+        return depth
+
+    def has(self, kinds: Kinds) -> bool:
+        """Return whether the part has the sequences whose letters are of these kinds."""
+        if self.count == 1:
+            return True
+        start = "+".join(kinds[: self.depth]).encode()
+        return int.from_bytes(sha256(start).digest()[:8]) % self.count == self.index
+
+
+def shards_of(
+    settings: Sequence[EnumerationSetting], shard_s: float | None = None, most: int | None = None
+) -> tuple[list[Shard], float]:
+    """Return all shards of a run, and about how many seconds they take together on one core.
+
+    About one to `shard_s` seconds of each setting, no more than `most` of it: the same on every
+    machine.
+    """
+    run = next_run()
+    shards, seconds = [], 0.0
+    for place, setting in enumerate(settings):
+        rough_s = rough_seconds(setting)
+        seconds += rough_s
+        share = min(rough_s / (SHARD_S if shard_s is None else shard_s), most or MOST_SHARDS)
+        parts = max(1, round(share))
+        shards += [Shard(setting, index, parts, place, run) for index in range(parts)]
+    return shards, seconds
+
+
+def solve(shard: Shard) -> Part:
+    """Return the designs of a shard, and what its part of the funnel counts."""
+    engines = _here.__dict__.setdefault("engines", {})
+    key = shard.run, shard.place
+    if key not in engines:
+        engines.clear()
+        engines[key] = _Enumeration(shard.setting, shard.times)
+    enumeration: _Enumeration = engines[key]
+    return enumeration.part(shard)
+
+
+def next_run() -> tuple[int, int]:
+    """Return what no other run has, of this process or of another."""
+    return os.getpid(), next(_runs)
+
+
+def forget_engines() -> None:
+    """Drop what the shards of a run shared in this thread."""
+    _here.__dict__.clear()
+
+
+_here = threading.local()
+_runs = count(1)
+
+
+class _OfShard:
+    """Rules out what is not in a shard, and what an engine rules out."""
+
+    def __init__(self, engine: Engine, alphabet: Alphabet, shard: Shard) -> None:
+        self.engine, self.alphabet, self.shard = engine, alphabet, shard
+        self.depth = shard.depth
+
+    def may_begin(self, prefix: Letters) -> bool:
+        """Return False where no sequence of the shard that survives begins so."""
+        return (len(prefix) != self.depth or self._has(prefix)) and self.engine.may_begin(prefix)
+
+    def may_survive(self, letters: Letters) -> bool:
+        """Return False where a sequence is not in the shard or cannot survive."""
+        return self._has(letters) and self.engine.may_survive(letters)
+
+    def _has(self, letters: Letters) -> bool:
+        kinds = (self.alphabet.letters[index].kind for index in letters[: self.depth])
+        return self.shard.has(tuple(kinds))
 
 
 class _Enumeration:
-    """The enumeration of one setting, with what has been solved of it so far."""
+    """The enumeration of one setting: what its parts share."""
 
-    def __init__(
-        self,
-        setting: EnumerationSetting,
-        jobs: int | None,
-        progress: Progress | None,
-        times: LayerTimes | None,
-    ) -> None:
+    def __init__(self, setting: EnumerationSetting, times: LayerTimes | None) -> None:
         self.setting = setting
-        self.jobs = jobs
-        self.progress = progress
         self.times = times
         self.alphabet = Alphabet(setting, times)
         self.engine = engine_for(self.alphabet)
         self.verdicts: dict[Letters, Verdict] = {}
-        self.checked = 0
-        # How many choices pass, where they are counted.
-        self.choices = 0
         self.conditions: dict[tuple[tuple[str, str | None], ...], str] = {}
-        # The nanoseconds of the rows, where latency is an amount.
-        self.latencies: dict[Block, int] = {}
 
-    def run(self) -> tuple[Funnel, tuple[Design, ...]]:
-        """Return the funnel and the designs."""
+    def part(self, shard: Shard) -> Part:
+        """Return the designs of a part, and what it counts."""
         setting = self.setting
+        self.verdicts.clear()
+        self.engine.forget_answers()
+        before = int(self.engine.tally[0])
         searched = [
             (kinds, letters)
-            for length in range(1, setting.max_len + 1)
-            for kinds, letters in self._candidates([setting.usable_kinds] * length)
+            for kinds, letters in self._searched(shard)
             if not is_dropped(kinds, setting.patterns)
         ]
         self._solve(letters for _, letters in searched)
         covered = sum(self._count_choices(letters) for letters in self.verdicts)
         # A forward walk looks at choices while it lists the candidates.
-        checked = self.checked or int(self.engine.tally[0])
+        checked = int(self.engine.tally[0]) - before
         survivors = [kinds for kinds, letters in searched if self.verdicts[letters].shown]
-        designs = self._marked(mark_networks(mark_dominated(self._designs(survivors))))
-        funnel = self._funnel(survivors, len(searched), covered, checked)
-        if setting.front:
-            lengths = Counter(design.layers for design in designs)
-            by_length = tuple(lengths[length] for length in range(1, setting.max_len + 1))
-            funnel = replace(funnel, choices_passing=self.choices, rows_by_length=by_length)
-        return funnel.with_networks(designs), designs
+        constants = {kinds: self._constants(kinds) for kinds in survivors}
+        timed = self._timed(constants)
+        rows = {kinds: self._rows(kinds, timed) for kinds in survivors}
+        latencies = (timed[kinds][x] for kinds in timed for x in rows[kinds])
+        return Part(
+            tuple(self._designs(constants, rows, {} if timed else self._simpler(survivors))),
+            self._funnel(survivors, len(searched), covered, checked),
+            self._counted(constants, timed) if setting.front else (),
+            tuple(latencies),
+        )
 
-    def _candidates(self, choices: Sequence[Sequence[str]]) -> Iterator[tuple[Kinds, Letters]]:
-        listed = candidates(self.alphabet, self.engine, choices)
+    def _searched(self, shard: Shard) -> Iterator[tuple[Kinds, Letters]]:
+        """Yield the candidates of a shard."""
+        kinds = self.setting.usable_kinds
+        lengths = range(1, self.setting.max_len + 1)
+        pruner: Pruner = self.engine
+        if shard.count > 1:
+            if isinstance(self.engine, HalfSearch):
+                # Its first limit depends on the letters that there are: all, in every process.
+                _ = self._all_letters_listed
+            pruner = _OfShard(self.engine, self.alphabet, shard)
+        for length in lengths:
+            yield from self._candidates([kinds] * length, pruner)
+
+    @cached_property
+    def _all_letters_listed(self) -> int:
+        """How many candidates there are in all parts: to list them builds every letter."""
+        kinds = self.setting.usable_kinds
+        lengths = range(1, self.setting.max_len + 1)
+        return sum(1 for n in lengths for _ in self._candidates([kinds] * n, self.engine))
+
+    def _candidates(
+        self, choices: Sequence[Sequence[str]], pruner: Pruner
+    ) -> Iterator[tuple[Kinds, Letters]]:
+        listed = candidates(self.alphabet, pruner, choices)
         return (pair for pair in listed if self.setting.keeps_peak(pair[0]))
 
     def _count_choices(self, letters: Letters) -> int:
@@ -191,9 +323,35 @@ class _Enumeration:
 
     def _solve(self, sequences: Iterable[Letters]) -> None:
         new = [letters for letters in dict.fromkeys(sequences) if letters not in self.verdicts]
-        verdicts, checked = _solve_all(self.alphabet, self.engine, new, self.jobs, self.progress)
-        self.verdicts |= verdicts
-        self.checked += checked
+        for letters, (shown, points) in self._solved(new):
+            irreducible = (self.engine.irreducible(letters, x.choice) for x in shown)
+            self.verdicts[letters] = Verdict(shown, tuple(irreducible), points)
+
+    def _solved(
+        self, sequences: Sequence[Letters]
+    ) -> Iterator[tuple[Letters, tuple[tuple[Solution, ...], tuple[Point, ...]]]]:
+        """Yield for each sequence the choices to show and, for the front, all points."""
+        if not self.alphabet.of_points:
+            for letters, solution in self.engine.cheapest(sequences).items():
+                yield letters, (() if solution is None else (solution,), ())
+            return
+        for letters, points in self.engine.points(sequences).items():
+            front, is_timed = self.alphabet.setting.front, self.alphabet.times is not None
+            if is_timed and front:
+                # What is shown is decided for each composition, whose latencies are known there.
+                yield letters, (points[:1], points)
+                continue
+            amounts = {
+                point: (
+                    *self.alphabet.measures(point.cost),
+                    -point.least_fan_in * front,
+                    *point.times,
+                )
+                for point in points
+            }
+            best = unbeaten(amounts.values())
+            shown = tuple(point for point in points if amounts[point] in best)
+            yield letters, (shown[:1], shown) if is_timed else (shown, points)
 
     def _funnel(
         self, survivors: Sequence[Kinds], searched: int, covered: int, checked: int
@@ -214,27 +372,18 @@ class _Enumeration:
             choices_checked=checked,
         )
 
-    def _marked(self, designs: tuple[Design, ...]) -> tuple[Design, ...]:
-        """Return the rows of a front of latencies, marked with what beats them in these too."""
-        if not (self.setting.front and self.latencies):
-            return designs
-
-        def latency(block: SizedBlock, stride: int) -> Latency | None:
-            ns = self.latencies[block.block]
-            return None if ns == UNKNOWN_NS else Latency(Fraction(ns, NS_IN_MS))
-
-        return with_latency_dominators(designs, latency)
-
-    def _designs(self, survivors: Sequence[Kinds]) -> Iterator[Design]:
+    def _designs(
+        self,
+        constants: Mapping[Kinds, "_Constants"],
+        rows: Mapping[Kinds, Sequence[Solution]],
+        simpler: Mapping[tuple[Kinds, Solution], str],
+    ) -> Iterator[Design]:
+        """Yield the rows without what depends on other parts."""
         setting = self.setting
         reference_params = setting.reference_params
         reference_macs = setting.reference_macs_per_pixel
-        unnamed = withheld(setting, map("+".join, survivors))
-        constants = {kinds: self._constants(kinds) for kinds in survivors}
-        timed = self._timed(constants)
-        rows = {kinds: self._rows(kinds, timed) for kinds in survivors}
-        ranks = self._ranks(constants, timed, rows) if setting.front else {}
-        simpler = {} if timed else self._simpler(survivors)
+        unnamed = withheld(setting, map("+".join, constants))
+        of_front = (0, 0) if setting.front else (None, None)
         for kinds, fixed in constants.items():
             composition = Composition(kinds, setting.repeats)
             formula = params_text(
@@ -243,10 +392,7 @@ class _Enumeration:
             names = published_names(str(Composition(kinds)), setting.repeats, unnamed)
             for solution in rows[kinds]:
                 block, least_fan_in = self._block(fixed.letters, solution.choice)
-                if timed:
-                    self.latencies[block] = timed[kinds][solution]
                 params, macs = self.alphabet.measures(solution.cost + fixed.cost)
-                stands_for, beats = ranks.get((kinds, solution), (None, None))
                 yield Design(
                     channels=setting.channels,
                     out_channels=setting.out_width,
@@ -271,8 +417,9 @@ class _Enumeration:
                     irreducible=self._is_irreducible(kinds, solution),
                     same_as=simpler.get((kinds, solution)),
                     published_as=names,
-                    stands_for=stands_for,
-                    beats=beats,
+                    network=network_class(self._sized(block)),
+                    stands_for=of_front[0],
+                    beats=of_front[1],
                 )
 
     def _constants(self, kinds: Kinds) -> "_Constants":
@@ -388,17 +535,14 @@ class _Enumeration:
         setting = self.setting
         return block.at(setting.channels, setting.out_width, setting.bottleneck, setting.dims)
 
-    def _ranks(
+    def _counted(
         self,
         constants: Mapping[Kinds, "_Constants"],
         timed: Mapping[Kinds, Mapping[Solution, int]],
-        shown: Mapping[Kinds, Sequence[Solution]],
-    ) -> dict[tuple[Kinds, Solution], tuple[int, int]]:
-        """Return of each row how many choices have its amounts, and how many it beats."""
+    ) -> tuple[tuple[Compared, int], ...]:
+        """Return how many choices pass by their amounts."""
         counts: Counter[Compared] = Counter()
-        rows: dict[tuple[Kinds, Solution], Compared] = {}
         for kinds, fixed in constants.items():
-            own = set(shown[kinds])
             latencies = timed.get(kinds, {})
             for point in latencies or self._verdict(kinds).points:
                 assert isinstance(point, Point)
@@ -406,11 +550,7 @@ class _Enumeration:
                 less_is_better = fixed.activations, fixed.peak, -point.least_fan_in, len(kinds)
                 amounts = (*measures, *less_is_better, *([latencies[point]] if latencies else ()))
                 counts[amounts] += point.count
-                if point in own:
-                    rows[kinds, point] = amounts
-        self.choices = counts.total()
-        beats = beaten(rows.values(), counts)
-        return {row: (counts[amounts], beats[amounts]) for row, amounts in rows.items()}
+        return tuple(sorted(counts.items()))
 
     def _all_letters(self, kinds: Kinds) -> list[Letter]:
         letters = self.alphabet.all_letters(kinds)
@@ -453,7 +593,9 @@ class _Enumeration:
         for kinds in survivors:
             choices = [(letter.kind, *letter.plain) for letter in self._all_letters(kinds)]
             if any(len(names) > 1 for names in choices):
-                others[kinds] = [pair for pair in self._candidates(choices) if pair[0] != kinds]
+                others[kinds] = [
+                    pair for pair in self._candidates(choices, self.engine) if pair[0] != kinds
+                ]
         self._solve(letters for pairs in others.values() for _, letters in pairs)
         names: dict[tuple[Kinds, Solution], str] = {}
         for kinds, pairs in others.items():
@@ -536,125 +678,30 @@ class Verdict:
                 yield solution
 
 
-@dataclass(frozen=True, slots=True)
-class _Shard:
-    """Sequences to solve. Shards of one `run` in the same process share its engine."""
-
-    run: tuple[int, int]
-    alphabet: Alphabet
-    sequences: tuple[Letters, ...]
-
-
-_engines: dict[tuple[int, int], Engine] = {}
-_runs = count(1)
-
-
-def _solve_shard(shard: _Shard) -> tuple[dict[Letters, Verdict], int]:
-    """Return the verdict for each sequence, and how many choices were looked at one by one."""
-    engine = _engines.get(shard.run)
-    if engine is None:
-        _engines.clear()
-        engine = _engines[shard.run] = engine_for(shard.alphabet)
-    before = int(engine.tally[0])
-    verdicts = {
-        letters: Verdict(
-            shown, tuple(engine.irreducible(letters, solution.choice) for solution in shown), points
-        )
-        for letters, (shown, points) in _solved(shard, engine)
-    }
-    return verdicts, int(engine.tally[0]) - before
-
-
-def _solved(
-    shard: _Shard, engine: Engine
-) -> Iterator[tuple[Letters, tuple[tuple[Solution, ...], tuple[Point, ...]]]]:
-    """Yield for each sequence the choices to show and, for the front, all points."""
-    if not shard.alphabet.of_points:
-        for letters, solution in engine.cheapest(shard.sequences).items():
-            yield letters, (() if solution is None else (solution,), ())
-        return
-    for letters, points in engine.points(shard.sequences).items():
-        front, is_timed = shard.alphabet.setting.front, shard.alphabet.times is not None
-        if is_timed and front:
-            # What is shown is decided for each composition, whose latencies are known there.
-            yield letters, (points[:1], points)
-            continue
-        amounts = {
-            point: (*shard.alphabet.measures(point.cost), -point.least_fan_in * front, *point.times)
-            for point in points
-        }
-        best = unbeaten(amounts.values())
-        shown = tuple(point for point in points if amounts[point] in best)
-        yield letters, (shown[:1], shown) if is_timed else (shown, points)
-
-
-def _solve_all(
-    alphabet: Alphabet,
-    engine: Engine,
-    sequences: Sequence[Letters],
-    jobs: int | None,
-    progress: Progress | None,
-) -> tuple[dict[Letters, Verdict], int]:
-    """Return the verdict for each sequence, and how many choices were looked at one by one.
-
-    Both are the same however the sequences are sharded and wherever they are solved. `engine` is
-    the one of this process. `jobs` None: as many processes as are of use and fit into memory.
-    """
-    # A forward walk has the answers since it listed the candidates.
-    halves = isinstance(engine, HalfSearch)
-    seconds = expected_seconds(alphabet.setting, len(sequences)) if halves else 0.0
-    run = (os.getpid(), next(_runs))
-    _engines.clear()
-    _engines[run] = engine
-    parts = min(MOST_SHARDS, max(1, round(seconds / SHARD_S)))
-    shards = [_Shard(run, alphabet, part) for part in _in_parts(sequences, parts)]
-    verdicts: dict[Letters, Verdict] = {}
-    checked = 0
-    processes = _processes(jobs, seconds)
-    for shard_verdicts, shard_checked in over_shards(_solve_shard, shards, processes, progress):
-        verdicts |= shard_verdicts
-        checked += shard_checked
-    _engines.clear()
-    return verdicts, checked
-
-
-def _processes(jobs: int | None, seconds: float) -> int:
+def processes_for(jobs: int | None, seconds: float) -> int:
     """Return how many processes are worth it for work of a duration.
 
-    Every one builds the upper halves for itself, and memory grows with the work as time does: by
-    default there are no more than fit together.
+    Without a number as many as the caller's `joblib.parallel_config` has; on this machine no more
+    than fit together, for every one builds the upper halves for itself, and memory grows with the
+    work as time does.
     """
     if seconds <= WORTH_WORKERS_S:
         return 1
     if jobs is not None:
         return jobs
-    process_mib = 180 + 28 * seconds
-    return max(1, min(workers(None), int((MEMORY_MIB - 250) / process_mib)))
+    if (configured := configured_workers()) is not None:
+        return configured
+    return max(1, min(workers(None), int((MEMORY_MIB - 250) / process_mib(seconds))))
 
 
-def _in_parts(sequences: Sequence[Letters], parts: int) -> list[tuple[Letters, ...]]:
-    """Return the sequences in about equal parts; those with the same lower half stay together."""
-    groups: dict[Letters, list[Letters]] = {}
-    for letters in sequences:
-        groups.setdefault(letters[: len(letters) // 2], []).append(letters)
-    shards: list[list[Letters]] = [[] for _ in range(parts)]
-    for group in sorted(groups.values(), key=len, reverse=True):
-        min(shards, key=len).extend(group)
-    return [tuple(shard) for shard in shards if shard]
+def process_mib(seconds: float) -> float:
+    """Return about how much memory a process takes for work of a duration, in MiB."""
+    return 180 + 28 * seconds
 
 
 # From this rough estimate on the first lengths are timed, up to one that takes so long.
 MEASURED_FROM_S: Final = 5.0
 MEASURED_S: Final = 0.25
-
-
-def expected_seconds(setting: EnumerationSetting, sequences: int) -> float:
-    """Return at most about how long a number of letter sequences takes by halves on one core.
-
-    In seconds, for how many processes it is worth.
-    """
-    cheapest_s = 6e-4 * sequences * _options(setting) ** 3 * (setting.channels / 64) ** 0.85
-    return float(cheapest_s * _front_factor(setting))
 
 
 def _front_factor(setting: EnumerationSetting) -> float:
@@ -712,12 +759,21 @@ def rough_seconds(setting: EnumerationSetting) -> float:
     if setting.repeats > 1:
         growth = 4.0 * setting.channels**0.4
         return float(5.0 * growth ** (length - 4) * _options(setting) ** 3)
-    # Letter sequences and designs grow by these factors with each layer.
-    sequences, designs = 1660 * 3.15 ** (length - 6), 1100 * 3.25 ** (length - 6)
+    # Letter sequences grow by this factor with each layer.
+    sequences, designs = 1660 * 3.15 ** (length - 6), rough_rows(setting)
     of_sequence_s = 3e-4 * _options(setting) ** 1.3 * (setting.channels / 64) ** 0.85
     of_sequence_s *= _front_factor(setting)
     of_design_s = (6.5e-4 + 5.8e-6 * setting.channels) * (2 if setting.front else 1)
     return float(sequences * of_sequence_s + designs * of_design_s)
+
+
+def rough_rows(setting: EnumerationSetting) -> float:
+    """Return about how many designs a setting has: an order of magnitude.
+
+    They grow by this factor with each layer.
+    """
+    rows = 1100 * 3.25 ** (min(setting.max_len, 200) - 6)
+    return rows * (4 if setting.front else 1)
 
 
 def _options(setting: EnumerationSetting) -> float:

@@ -87,7 +87,9 @@ def test_a_foreign_file_is_an_error(tmp_path: Path) -> None:
         load(path)
     with pytest.raises(CatalogueError, match=r"cannot be read: got .*none.parquet \(No such file"):
         load(tmp_path / "none.parquet")
-    with pytest.raises(CatalogueError, match="Is a directory"):
+    with pytest.raises(
+        CatalogueError, match=r"no folder of a catalogue: got .*manifest.json: No such file"
+    ):
         load(tmp_path)
 
 

@@ -1,0 +1,30 @@
+"""Functions that numba compiles, with their code kept on disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+
+def compiled(**options: Any) -> Callable[[Any], Any]:
+    """Return a decorator that compiles a function with numba, and caches the result on disk.
+
+    Where neither the package nor the user has a folder that can be written to, the code is
+    compiled anew in every process.
+    """
+
+    def decorate(function: Any) -> Any:
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # numba: no locator available
+            return njit(**options)(function)
+
+    return decorate
+
+
+def is_cached(function: Any) -> bool:
+    """Return whether an earlier process has cached the compiled function."""
+    folder = getattr(function.stats, "cache_path", None)
+    name = f"{function.py_func.__module__.rpartition('.')[2]}.{function.__name__}-"
+    return folder is not None and any(Path(folder).glob(f"{name}*.nbc"))
