@@ -7,10 +7,13 @@ Three formats are read, each as its tool writes it:
   `dur` in microseconds and `args.op_name` and `args.output_type_shape`; a run ends with the event
   "model_run". The first run, which allocates, is left out where there are more.
 - trtexec `--exportProfile` (TensorRT 8 and 10): JSON, a list of `{"count": runs}` and for each
-  layer `name`, `averageMs` and in later versions `medianMs`.
-- TensorFlow Lite `benchmark_model --enable_op_profiling=true` (2.4 to 2.17, and LiteRT): text, the
-  table "Run Order" of the regular runs, whose columns are named in its first line, "[avg ms]" one
-  of them.
+  layer `name`, `averageMs` and in later versions `medianMs`. Names are those of nodes, joined by
+  " + " where they are fused and by " || " where they run side by side; what brings a tensor into
+  another layout has "input reformatter 0" behind the name of the layer that it serves.
+- TensorFlow Lite `benchmark_model --enable_op_profiling=true` (2.4 to 2.17, and LiteRT): the table
+  "Run Order" of the regular runs, whose columns are named in its first line; as text, with tabs and
+  "[avg ms]" among the columns, or as `--profiling_output_csv_file` has it, with commas and
+  "avg_ms". Of a delegate that runs everything the table "Delegate internal" counts.
 
 The ONNX file says what the operators are. `ifspace.nn.export_onnx` writes into its metadata which
 blocks it has; each of them is a row of the table, and so is each convolution outside of them. In
@@ -29,6 +32,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Final
@@ -51,6 +55,12 @@ _RUN: Final = "model_run"
 # Types of numbers, as ONNX Runtime calls them.
 _DTYPES: Final = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _TFLITE_RUNS: Final = "Operator-wise Profiling Info for Regular Benchmark Runs"
+_TFLITE_DELEGATE: Final = "Delegate internal:"
+# The first line of a table of operators, as text or CSV; tables by type have "count" second.
+_TFLITE_HEADER: Final = re.compile(
+    r"^\s*(\[node type\]|node type,\s*(start|first),)", re.IGNORECASE | re.MULTILINE
+)
+_TFLITE_AVERAGE: Final = ("avg ms", "avg_ms")
 _TFLITE_CONV: Final = re.compile(r"(DEPTHWISE_)?CONV_2D$|Convolution\b", re.IGNORECASE)
 # What runs behind the last convolution of a block, and before its first one.
 _TFLITE_AFTER: Final = re.compile(r"ADD|RELU|SWISH|LOGISTIC|CLAMP", re.IGNORECASE)
@@ -95,15 +105,28 @@ def read_profile(path: Path) -> Profile:
     except (OSError, UnicodeDecodeError) as error:
         raise _foreign(path, str(error).partition("\n")[0]) from None
     try:
+        return _parsed(path, text)
+    except IfspaceError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise _foreign(path, f"a damaged file ({type(error).__name__}: {error})") from None
+
+
+def _parsed(path: Path, text: str) -> Profile:
+    try:
         values = json.loads(text)
     except ValueError:
-        if "[node type]" in text.lower():
+        if _TFLITE_HEADER.search(text):
             return _tflite(path, text)
         raise _foreign(path, "neither JSON nor the table of benchmark_model") from None
+    if isinstance(values, dict) and "Layers" in values:
+        raise _foreign(path, "layers without times, of trtexec --exportLayerInfo")
     if isinstance(values, dict) and "traceEvents" in values:
         raise _foreign(path, "a trace of another tool, such as the profiler of PyTorch")
     if not (isinstance(values, list) and values and all(isinstance(x, dict) for x in values)):
         raise _foreign(path, "JSON of something else")
+    if "startComputeMs" in values[0]:
+        raise _foreign(path, "times of whole runs, of trtexec --exportTimes")
     if "count" in values[0]:
         return _tensorrt(path, values)
     if any(event.get("cat") == "Node" for event in values):
@@ -123,7 +146,7 @@ def _onnx_runtime(path: Path, events: Sequence[Mapping[str, Any]]) -> Profile:
                 raise _foreign(path, f"{name} without dur, op_name and output_type_shape")
             bare = name.removesuffix(_KERNEL)
             kind = str(args["op_name"])
-            ms = float(event["dur"]) / 1e3
+            ms = _milliseconds(float(event["dur"]) / 1e3)
             if bare in runs[-1]:  # a kernel in a loop
                 ms += runs[-1][bare].ms
             runs[-1][bare] = OpTime(bare, kind, ms)
@@ -154,7 +177,7 @@ def _tensorrt(path: Path, entries: Sequence[Mapping[str, Any]]) -> Profile:
             got = "times without a unit" if unit else "a layer without name and averageMs"
             raise _foreign(path, got)
         ms = entry.get("medianMs", entry["averageMs"])
-        ops.append(OpTime(str(entry["name"]), "", float(ms)))
+        ops.append(OpTime(str(entry["name"]), "", _milliseconds(ms)))
     if not ops:
         raise _foreign(path, "no layers: trtexec ran without --profilingVerbosity or --dumpProfile")
     return Profile(TENSORRT, tuple(ops), int(entries[0]["count"]))
@@ -162,29 +185,52 @@ def _tensorrt(path: Path, entries: Sequence[Mapping[str, Any]]) -> Profile:
 
 def _tflite(path: Path, text: str) -> Profile:
     regular = text.rpartition(_TFLITE_RUNS)[2]
-    lines = regular.splitlines()
-    start = next((n for n, line in enumerate(lines) if "[node type]" in line), None)
-    if start is None:
-        raise _foreign(path, "no table of operators in run order")
-    columns = re.findall(r"\[([^]]+)\]", lines[start])
-    if "avg ms" not in columns or columns[-1].lower() != "name":
-        raise _foreign(path, f"columns {', '.join(columns)}, and no avg ms: the unit is not known")
-    average = columns.index("avg ms")
-    ops = []
-    for line in lines[start + 1 :]:
-        cells = [cell.strip() for cell in line.strip("\t \r").split("\t")]
-        if len(cells) != len(columns):
-            break
-        try:
-            ops.append(OpTime(cells[-1], cells[0], float(cells[average])))
-        except ValueError:
-            raise _foreign(path, f"avg ms {cells[average]!r}") from None
+    primary, _, delegate = regular.partition(_TFLITE_DELEGATE)
+    ops = _tflite_ops(path, primary)
     if len(ops) == 1 and "delegate" in ops[0].kind.lower():
-        raise _foreign(path, f"one operator for all, {ops[0].kind}")
+        if not _TFLITE_HEADER.search(delegate):
+            raise _foreign(path, f"one operator for all, {ops[0].kind}")
+        ops = _tflite_ops(path, delegate)
     counts = re.findall(r"count=(\d+)", text)
     if not ops:
         raise _foreign(path, "an empty table of operators")
     return Profile(TFLITE, tuple(ops), int(counts[-1]) if counts else 1)
+
+
+def _tflite_ops(path: Path, text: str) -> list[OpTime]:
+    """Return the operators of the first table, which is in run order."""
+    lines = text.splitlines()
+    start = next((n for n, line in enumerate(lines) if _TFLITE_HEADER.search(line)), None)
+    if start is None:
+        raise _foreign(path, "no table of operators in run order")
+    header = lines[start]
+    separator = "\t" if "[" in header else ","
+    columns = [cell.strip(" []").lower() for cell in header.strip("\t \r").split(separator)]
+    average = next((n for n, name in enumerate(columns) if name in _TFLITE_AVERAGE), None)
+    if average is None or columns[-1] != "name":
+        raise _foreign(path, f"columns {', '.join(columns)}, and no avg ms: the unit is not known")
+    ops = []
+    for line in lines[start + 1 :]:
+        # A name may have commas.
+        cells = [x.strip() for x in line.strip("\t \r").split(separator, len(columns) - 1)]
+        if len(cells) != len(columns):
+            break
+        try:
+            ops.append(OpTime(cells[-1], cells[0], _milliseconds(cells[average])))
+        except ValueError:
+            raise _foreign(path, f"avg ms {cells[average]!r}") from None
+    return ops
+
+
+def _milliseconds(value: Any) -> float:
+    """Return a time that is one.
+
+    Raises: ValueError for text that is no number, and for numbers below 0 or not finite.
+    """
+    ms = float(value)
+    if not 0 <= ms < inf:
+        raise ValueError(f"{value} ms")
+    return ms
 
 
 def _foreign(path: Path, got: str) -> SettingError:
@@ -440,7 +486,9 @@ def _by_name(profile: Profile, network: OnnxNetwork) -> list[int | None]:
     for op in profile.ops:
         words = re.split(r"[\s+,()\[\]{}]+", op.name)
         words += [word.removesuffix("_nchwc") for word in words]
-        indices = sorted({index_of[word] for word in words if word in index_of})
+        indices = sorted(
+            {index_of[word] for word in words if word in index_of} | _ranges(words, index_of)
+        )
         matched |= set(indices)
         convs = [index for index in indices if network.nodes[index].is_conv]
         if indices and not convs and "conv" in op.kind.lower():
@@ -461,6 +509,20 @@ def _by_name(profile: Profile, network: OnnxNetwork) -> list[int | None]:
             f"not {network.nodes[missing[0]].names[0]}"
         )
     return _filled(owners, lambda index: profile.ops[index].name.startswith(_BEFORE))
+
+
+def _ranges(words: Sequence[str], index_of: Mapping[str, int]) -> set[int]:
+    """Return the nodes of what TensorRT fuses as a whole, "{ForeignNode[FIRST...LAST]}".
+
+    >>> sorted(_ranges(["a...c"], {"a": 0, "b": 1, "c": 2}))
+    [0, 1, 2]
+    """
+    indices: set[int] = set()
+    for word in words:
+        first, dots, last = word.partition("...")
+        if dots and first in index_of and last in index_of:
+            indices |= set(range(index_of[first], index_of[last] + 1))
+    return indices
 
 
 def _filled(owners: list[int | None], is_before: Callable[[int], bool]) -> list[int | None]:

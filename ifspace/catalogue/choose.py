@@ -192,7 +192,20 @@ def best(
     )
 
 
-def nearest_bounds(
+@dataclass(frozen=True, slots=True)
+class TightBounds:
+    """What bounds within which there is no design leave.
+
+    `nearest`: of those that alone are too tight the name as an argument and the nearest value at
+    which some designs are within all bounds. `least`: in words the least that a design has of each
+    bounded amount, of the least fan-in the most, whatever the other bounds.
+    """
+
+    nearest: Mapping[str, int | float]
+    least: tuple[str, ...]
+
+
+def tight_bounds(
     catalogue: Catalogue,
     *,
     kinds: Iterable[str] | None = None,
@@ -202,61 +215,29 @@ def nearest_bounds(
     floors: Floors = NO_FLOORS,
     peak_memory: PeakMemory | None = None,
     **bounds: int | None,
-) -> dict[str, int | float]:
-    """Return of bounds within which there is no design those that alone are too tight.
+) -> TightBounds:
+    """Return which of some bounds are too tight, for there is no design within all of them.
 
-    Of each its name as an argument and the nearest value at which some designs are within all
-    bounds. The arguments are those of `best`, and `bounds` those on parameters, MACs, activations
-    and layers.
+    The arguments are those of `best`, and `bounds` those on parameters, MACs, activations and
+    layers.
 
-    >>> nearest_bounds(Catalogue((), (), ()), params=1000)
-    {}
+    >>> tight_bounds(Catalogue((), (), ()), params=1000)
+    TightBounds(nearest={}, least=())
     """
     allowed = usable(_at_width(catalogue, channels), kinds)
     times = {} if latency is None else _times(allowed, latency)
     limits = _limits(bounds, floors, peak_memory, latency_ms, times)
     nearest: dict[str, int | float] = {}
+    texts = []
     for limit in limits:
         others = [other for other in limits if other is not limit]
-        value = min(
-            (
-                limit.value(design)
-                for design in allowed
-                if all(other.keeps(design) for other in others)
-            ),
-            default=inf,
-        )
+        kept = (design for design in allowed if all(other.keeps(design) for other in others))
+        value, least = (min(map(limit.value, rows), default=inf) for rows in (kept, allowed))
         if limit.name is not None and value < inf:
             nearest[limit.name] = limit.shown(value)
-    return nearest
-
-
-def least_texts(
-    catalogue: Catalogue,
-    *,
-    kinds: Iterable[str] | None = None,
-    channels: int | None = None,
-    latency: BlockLatency | None = None,
-    latency_ms: Fraction | float | None = None,
-    floors: Floors = NO_FLOORS,
-    peak_memory: PeakMemory | None = None,
-    **bounds: int | None,
-) -> tuple[str, ...]:
-    """Return of each bounded amount the least that a design has, of the least fan-in the most.
-
-    Whatever the other bounds. The arguments are those of `nearest_bounds`.
-
-    >>> least_texts(Catalogue((), (), ()), params=1000)
-    ()
-    """
-    allowed = usable(_at_width(catalogue, channels), kinds)
-    times = {} if latency is None else _times(allowed, latency)
-    texts = []
-    for limit in _limits(bounds, floors, peak_memory, latency_ms, times):
-        value = min(map(limit.value, allowed), default=inf)
-        if limit.name is not None and value < inf:
-            texts.append(_LEAST_TEXTS[limit.name].format(limit.shown(value)))
-    return tuple(texts)
+        if limit.name is not None and least < inf:
+            texts.append(_LEAST_TEXTS[limit.name].format(limit.shown(least)))
+    return TightBounds(nearest, tuple(texts))
 
 
 @dataclass(frozen=True, slots=True)

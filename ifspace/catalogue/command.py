@@ -49,7 +49,7 @@ _OPTIONS = (
     shared(
         "peak-memory",
         help="Upper bound on the feature maps that are live at once, in bytes of one image, such "
-        "as 256k or 256KiB; needs --side and --dtype.",
+        "as 256k (256,000) or 256KiB (262,144); needs --side and --dtype.",
     ),
     floor_options(),
     shared("kinds", help="Kinds that a block may use, such as DW,PW; all if not given."),
@@ -136,7 +136,7 @@ def command(
     """
     from ifspace.catalogue import best, load
     from ifspace.catalogue.best_text import BestReport
-    from ifspace.catalogue.choose import least_texts, nearest_bounds, next_better, together, usable
+    from ifspace.catalogue.choose import next_better, tight_bounds, together, usable
     from ifspace.catalogue.design import one_a_network
     from ifspace.catalogue.setting import option_text
     from ifspace.latency import at_side
@@ -196,16 +196,15 @@ def command(
         output.note(f"{limit} of {len(rows)} entries within the bounds; --limit shows more")
     if not rows:
         names = ", ".join(path.name for path in catalogues)
-        nearest = nearest_bounds(designs_on_file, **question)
-        values = [option_text(name, value) for name, value in nearest.items()]
+        tight = tight_bounds(designs_on_file, **question)
+        values = [option_text(name, value) for name, value in tight.nearest.items()]
         remedy = f"{' or '.join(values)} leaves some" if values else "loosen several of them"
         if kinds is not None and not usable(designs_on_file.designs, kinds):
             remedy = "allow more --kinds"
         elif time_of is not None and latency_budget_ms is not None:
             timed = (time_of(design.sized, design.stride) for design in designs_on_file.designs)
             remedy = remedy if any(timed) else f"{NONE_NOTE}: --side picks the side"
-        least = least_texts(designs_on_file, **question)
-        has = f": entries have {listed(least)}" if least else ""
+        has = f": entries have {listed(tight.least)}" if tight.least else ""
         fact = f"no entry of {names} is within the bounds{has}; {remedy}"
         if output.out is not None:
             fact += f"; {output.out} was not written"

@@ -203,7 +203,7 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
         {
             "metavar": "BYTES",
             "help": "At most so much memory for the feature maps that are live at once, with "
-            "--dtype: bytes such as 256k or 256KiB, for one image.",
+            "--dtype: bytes such as 256k (256,000) or 256KiB (262,144), for one image.",
         },
     ),
     "kinds": (("--kinds",), {"type": LIST, "metavar": "LIST"}),

@@ -228,10 +228,79 @@ def test_tflite_names_of_xnnpack_and_the_columns_of_older_versions(
     assert [float(row[8]) for row in imported.table.table.rows] == [0.1, 0.054, 0.056]
 
 
+def tflite_csv(
+    ops: Iterable[tuple[str, float, str]], *, start: bool = False, more: str = ""
+) -> str:
+    """What benchmark_model writes to --profiling_output_csv_file; older versions have a start."""
+    columns = ["node type", *["start"] * start, "first", "avg_ms", "%", "cdf%", "mem KB"]
+    head = ", ".join([*columns, "times called", "name"])
+    rows = [
+        ", ".join([kind, *["5"] * start, f"{ms}", f"{ms}", "10%", "10%", "0", "1", name])
+        for kind, ms, name in ops
+    ]
+    run_order = "\n".join(["===== Run Order =====", head, *rows, ""])
+    by_type = (
+        "node type, count, avg_ms, avg %, cdf %, mem KB, times called\nCONV_2D, 3, 9, 1%, 1%, 0, 3"
+    )
+    return f"""Profiling Info for Benchmark Initialization:
+===== Run Order =====
+{head}
+AllocateTensors, {"0, " * start}0.1, 0.147, 100%, 100%, 0, 1, AllocateTensors/0
+
+Operator-wise Profiling Info for Regular Benchmark Runs:
+{run_order}
+===== Top by Computation Time =====
+{head}
+CONV_2D, {"0, " * start}9.9, 9.9, 50%, 50%, 0, 1, relu_stem
+
+Number of nodes executed: 9
+===== Summary by node type =====
+{by_type}
+{more}
+"""
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_tflite_csv(run: Callable, profile: Callable, network: Path, start: bool) -> None:
+    conditions = ("--batch", 1, "--dtype", "int8", "--device", "phone")
+    named = [(kind, ms, f"{name}, and {name}") for kind, ms, name in OPS]
+    times = table(run, profile(tflite_csv(named, start=start)), network, *conditions)
+    assert times == {"CONV": 0.1, "DW+PW": 0.054, "PW+DW": 0.056}
+
+
+def test_operators_inside_a_delegate_that_runs_everything(profile: Callable) -> None:
+    delegate = [("TfLiteXNNPackDelegate", 0.4, "all")]
+    inside = "Delegate internal: \n" + tflite_csv(OPS).partition("Runs:\n")[2]
+    ops = read_profile(profile(tflite_csv(delegate, more=inside))).ops
+    assert [op.ms for op in ops] == [ms for _, ms, _ in OPS]
+
+
+def test_names_of_tensorrt(run: Callable, profile: Callable, network: Path) -> None:
+    """Layers side by side, reformatters, and what is fused as a whole."""
+    text = """[ { "count" : 50 }
+, { "name" : "conv_stem + relu_stem input reformatter 0", "averageMs" : 0.01 }
+, { "name" : "conv_stem + relu_stem || relu_stem", "averageMs" : 0.1 }
+, { "name" : "{ForeignNode[conv_0.layer0...relu_0.layer1]}", "averageMs" : 0.05 }
+, { "name" : "conv_1.layer0 + conv_1.layer1", "averageMs" : 0.04, "medianMs" : 0.06 }
+, { "name" : "relu_1.layer1 output reformatter 0", "averageMs" : 0.005 } ]"""
+    conditions = ("--batch", 8, "--dtype", "fp16", "--device", "orin")
+    times = table(run, profile(text), network, *conditions)
+    assert times == {"CONV": 0.11, "DW+PW": 0.05, "PW+DW": 0.065}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "neither JSON nor the table"),
+        (TENSORRT[:-40], "neither JSON nor the table"),
+        (TENSORRT.replace("0.013", '"fast"'), "a damaged file (ValueError"),
+        (TENSORRT.replace("0.013", "-1"), "a damaged file (ValueError: -1 ms)"),
+        ('[{"count": []}, {"name": "conv", "averageMs": 1}]', "a damaged file (TypeError"),
+        ('{"Layers": ["conv"], "Bindings": []}', "layers without times"),
+        ('[{"startComputeMs": 1, "endComputeMs": 2}]', "times of whole runs"),
+        (tflite_csv(OPS).replace("avg_ms", "avg"), "no avg ms: the unit is not known"),
+        (tflite_csv(OPS).replace("0.03,", "many,"), "avg ms 'many'"),
+        (onnx_runtime(1).replace('"args": {"op_name"', '"args": 5, "x": {"op_name"'), "a damaged"),
         ("{}", "JSON of something else"),
         ("[]", "JSON of something else"),
         ('{"traceEvents": []}', "a trace of another tool, such as the profiler of PyTorch"),
