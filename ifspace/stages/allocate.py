@@ -84,6 +84,10 @@ def best_stages(
     `announce` is called, before the search, with the parameters that layouts within floors may
     have; not without floors.
 
+    Where the problem asks for finer widths, those between the offered ones are offered around those
+    of the best, until all next to it are: the plans have the problem with all that were offered.
+    Out of time, what was proven before stands.
+
     Raises: SettingError when no choice of a stage is legal, or has a latency, or when floors leave
         a stage none: which of them, and the nearest that works; SolverError when the solver
         contradicts itself.
@@ -101,17 +105,23 @@ def best_stages(
         return Answer(Status.INFEASIBLE, None, (), tuple(sized.left_out), reason=sized.reason)
     if problem.floors and announce is not None:
         _announce(_LayoutModel(problem, sized), deadline, announce)
-    model = _LayoutModel(problem, sized)
-    model.bound(problem.budgets.limits)
-    status, bound, plans = _best_plans(
-        model, top, deadline, lambda chosen: StagePlan(problem, model.layout(chosen)), distance
-    )
+    model = _bounded(sized)
+    while True:
+        model = _with_finer_widths(model, deadline, jobs)
+        status, bound, plans = _best_plans(model, top, deadline, model.plan, distance)
+        if status is not Status.OPTIMAL or not problem.finer:
+            break
+        # Of equal layouts another one was preferred: the widths next to its own may be missing.
+        finer = _finer(model, plans[0].layout, deadline, jobs)
+        if finer is None:
+            break
+        model = finer
     least, reason = {}, None
     if status is Status.INFEASIBLE:
         reason = _too_little_gain(problem, sized, deadline)
         unbounded = _LayoutModel(problem, sized)
         least = _least_amounts(unbounded, problem.budgets.limits, deadline)
-    return Answer(status, bound, plans, tuple(sized.left_out), least, reason=reason)
+    return Answer(status, bound, plans, tuple(model.sized.left_out), least, reason=reason)
 
 
 def _too_little_gain(
@@ -131,6 +141,42 @@ def _too_little_gain(
         f"proven: no layout within the budgets has a gain of {least:.4f}; the greatest has "
         f"{gain:.4f}: lower --least-gain, or raise a budget"
     )
+
+
+def _bounded(sized: "SizedChoices", like: "_LayoutModel | None" = None) -> "_LayoutModel":
+    model = _LayoutModel(sized.problem, sized, like)
+    model.bound(sized.problem.budgets.limits)
+    return model
+
+
+def _with_finer_widths(
+    model: "_LayoutModel", deadline: float | None, jobs: int | None
+) -> "_LayoutModel":
+    """Return the model with all widths next to those of its best layout, solved for its total.
+
+    As it is where the problem does not ask for that; out of time, the last one that was proven.
+    """
+    while model.problem.finer and (chosen := model.proven(deadline)) is not None:
+        finer = _finer(model, model.layout(chosen), deadline, jobs)
+        if finer is None or finer.proven(deadline) is None:
+            break
+        model = finer
+    return model
+
+
+def _finer(
+    model: "_LayoutModel", layout: Layout, deadline: float | None, jobs: int | None
+) -> "_LayoutModel | None":
+    """Return the model with more widths next to those of a layout, None where there are none."""
+    problem = model.problem.refined(layout.widths)
+    if problem == model.problem:
+        return None
+    try:
+        finer = _bounded(SizedChoices(problem, deadline, jobs), model)
+    except TimeoutError:
+        return None
+    finer.hint(layout)
+    return finer
 
 
 def best_depths(
@@ -392,7 +438,7 @@ class _ChoiceModel(ABC):
 
     `taken`: for each stage the literal of every choice. `total`: the amount that is maximised, in
     1 / `unit`. `slack`: by how many units equal totals may come out apart, since each table is
-    rounded by itself.
+    rounded by itself. `solved`: how the search for the greatest total ended, where it is not used.
     """
 
     def __init__(self) -> None:
@@ -401,6 +447,7 @@ class _ChoiceModel(ABC):
         self.taken: list[dict[Any, Any]] = []
         self.total: Any = 0
         self.unit = RESOLUTION
+        self.solved: Outcome | None = None
 
     @property
     def slack(self) -> int:
@@ -429,19 +476,35 @@ class _ChoiceModel(ABC):
         The choice, one key for each decision, is forbidden from then on, with all closer to it than
         `distance`.
         """
-        decisions = self.decisions
-        keys = [(index, key) for index, literals in enumerate(decisions) for key in literals]
-        literals = [decisions[index][key] for index, key in keys]
-        self.model.minimize(-self.total)
-        outcome = solve(self.model, literals, seconds_left(deadline))
+        outcome, self.solved = self.solved or self._greatest(deadline), None
         if not outcome.values or outcome.bound is None:
             return outcome.status, None, None
         bound = -outcome.bound
         if outcome.status is Status.OPTIMAL:
-            outcome = self._first_of_equals(outcome, literals, deadline)
-        chosen = [key for key, value in zip(keys, outcome.values, strict=True) if value]
-        self.forbid([key for _, key in chosen], distance)
-        return outcome.status, [key for _, key in chosen], bound / self.unit
+            outcome = self._first_of_equals(outcome, self._literals, deadline)
+        chosen = self._chosen(outcome)
+        self.forbid(chosen, distance)
+        return outcome.status, chosen, bound / self.unit
+
+    def proven(self, deadline: float | None) -> list[Any] | None:
+        """Return a choice with the greatest total, None where none is proven.
+
+        It is kept for `next_choice`.
+        """
+        self.solved = self.solved or self._greatest(deadline)
+        return self._chosen(self.solved) if self.solved.status is Status.OPTIMAL else None
+
+    def _greatest(self, deadline: float | None) -> Outcome:
+        self.model.minimize(-self.total)
+        return solve(self.model, self._literals, seconds_left(deadline))
+
+    @property
+    def _literals(self) -> list[Any]:
+        return [literal for literals in self.decisions for literal in literals.values()]
+
+    def _chosen(self, outcome: Outcome) -> list[Any]:
+        keys = (key for literals in self.decisions for key in literals)
+        return [key for key, value in zip(keys, outcome.values, strict=True) if value]
 
     @property
     def decisions(self) -> Sequence[Mapping[Any, Any]]:
@@ -475,10 +538,17 @@ class _ChoiceModel(ABC):
         """Return the outcome that its ties prefer, of those with the total of a proven optimum."""
         total = outcome.bound
         assert total is not None
+        most = total + self.slack
+        # That no other has the total is proven much sooner by the best of the others than as a
+        # contradiction.
+        if not _has_another(self.model, -self.total, most, literals, outcome.values, deadline):
+            return outcome
         model, best = self.model.clone(), outcome
-        model.add(-self.total <= total + self.slack)
-        for amount, slack in self.ties():
-            if not _has_another(model, -self.total, literals, best.values, deadline):
+        model.add(-self.total <= most)
+        for number, (amount, slack) in enumerate(self.ties()):
+            if number and not _has_another(
+                model, -self.total, most, literals, best.values, deadline
+            ):
                 return best
             model.clear_hints()
             for literal, value in zip(literals, best.values, strict=True):
@@ -500,18 +570,23 @@ class _ChoiceModel(ABC):
 def _has_another(
     model: Any,
     objective: Any,
+    most: int,
     literals: Sequence[Any],
     values: Sequence[int],
     deadline: float | None,
 ) -> bool:
-    """Return whether a model has another solution than some values; False if time runs out."""
+    """Return whether a model has another solution than some values, of an objective of at most so.
+
+    False if time runs out.
+    """
     others = model.clone()
     others.minimize(objective)
     others.add_bool_or(
         [literal.negated() for literal, value in zip(literals, values, strict=True) if value]
     )
-    status = solve(others, literals, seconds_left(deadline)).status
-    return status in (Status.OPTIMAL, Status.FEASIBLE)
+    outcome = solve(others, literals, seconds_left(deadline))
+    exists = outcome.status in (Status.OPTIMAL, Status.FEASIBLE)
+    return exists and (outcome.bound is None or outcome.bound <= most)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -537,15 +612,23 @@ class _LayoutModel(_ChoiceModel):
     """The model of a `StagesProblem` without its budgets.
 
     `taken`: of each stage the options with a depth; `entered`: with the block that it begins with.
+    `stages`: all of each as deep as it may be, with their objectives.
     """
 
-    def __init__(self, problem: StagesProblem, sized: SizedChoices) -> None:
+    def __init__(
+        self, problem: StagesProblem, sized: SizedChoices, like: "_LayoutModel | None" = None
+    ) -> None:
+        """Add the stages; what another model has of the same ones is not counted again."""
         super().__init__()
-        self.problem = problem
+        self.problem, self.sized = problem, sized
         self.ends = problem.start.stem_and_head
-        stages = [_entered_stages(problem, sized, n) for n in range(len(sized.entries))]
-        self.units = _units(stages)
-        self.options = [_options(entered, self.units) for entered in stages]
+        self.stages = [
+            _entered_stages(problem, sized, index, like.stages[index] if like else {})
+            for index in range(len(sized.entries))
+        ]
+        entered_stages = [list(stages.values()) for stages in self.stages]
+        self.units = _units(entered_stages)
+        self.options = [_options(stages, self.units) for stages in entered_stages]
         # The depth from which blocks are repeated, and the depths that may be taken.
         self.shortest = [stage.min_depth for stage in problem.start.stages]
         self.depths = problem.depth_choices
@@ -617,6 +700,23 @@ class _LayoutModel(_ChoiceModel):
         pairs = zip(chosen[:count], chosen[count:], strict=True)
         stages = (option.begun(first, depth) for (option, depth), (_, first) in pairs)
         return Layout(tuple(stages), self.ends)
+
+    def plan(self, chosen: Sequence[tuple[_Option, Any]]) -> StagePlan:
+        """Return the plan of a choice."""
+        return StagePlan(self.problem, self.layout(chosen))
+
+    def hint(self, layout: Layout) -> None:
+        """Let the search begin at a layout."""
+        for stage, taken, entered in zip(layout.stages, self.taken, self.entered, strict=True):
+            option_of = {
+                option: option.stage.at_depth(stage.depth)
+                == replace(stage, first=option.stage.first)
+                for option, _ in taken
+            }
+            for (option, depth), literal in taken.items():
+                self.model.add_hint(literal, option_of[option] and depth == stage.depth)
+            for (option, first), literal in entered.items():
+                self.model.add_hint(literal, option_of[option] and first == stage.first)
 
     def _add_stage(self, index: int, options: Sequence[_Option]) -> None:
         new = self.model.new_bool_var
@@ -736,8 +836,16 @@ class _EnteredStage:
     totals: Mapping[str, tuple[float, ...]]
 
 
-def _entered_stages(problem: StagesProblem, sized: SizedChoices, index: int) -> list[_EnteredStage]:
-    """Return a stage with its blocks at its widths and places, from every width that may enter."""
+def _entered_stages(
+    problem: StagesProblem,
+    sized: SizedChoices,
+    index: int,
+    counted: Mapping[Stage, _EnteredStage],
+) -> dict[Stage, _EnteredStage]:
+    """Return a stage with its blocks at its widths and places, from every width that may enter.
+
+    `counted`: some of them.
+    """
     stages: dict[Stage, _EnteredStage] = {}
     for choice, width, place in product(
         problem.block_choices[index], problem.width_choices[index], problem.places(index)
@@ -758,12 +866,14 @@ def _entered_stages(problem: StagesProblem, sized: SizedChoices, index: int) -> 
                 # Two names of one block are one choice.
                 if stage in stages:
                     continue
-                totals = {
-                    name: totals_by_depth(objective, stage, problem.alpha, problem.cap)
-                    for name, objective in OBJECTIVES.items()
-                }
-                stages[stage] = _EnteredStage(stage, totals)
-    return list(stages.values())
+                stages[stage] = counted.get(stage) or _EnteredStage(
+                    stage,
+                    {
+                        name: totals_by_depth(objective, stage, problem.alpha, problem.cap)
+                        for name, objective in OBJECTIVES.items()
+                    },
+                )
+    return stages
 
 
 def _units(stages: Sequence[Sequence[_EnteredStage]]) -> dict[str, int]:

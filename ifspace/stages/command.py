@@ -637,6 +637,8 @@ def layout_command(
             output.note(f"layouts with {problem.floors}: {bounds}")
 
         answer = best_stages(problem, top, time_limit, jobs, announce=announce, distance=distance)
+        if answer.best is not None:
+            problem = answer.best.problem  # with the finer widths that were offered too
         start, best = problem.start, answer.plans[0].layout if answer.plans else None
         # The organizer has the blocks and widths of the best layout, and the depths of the start.
         trajectory = organize(

@@ -521,9 +521,11 @@ def _problem(
         budgets = Budgets(**{**kept, **budgets.limits}, dtype=budgets.dtype)
     inside = Inside(expansions, bottlenecks)
     choices = _choices(start, style, kernel, blocks, types, inside)
+    finer = False
     if width_choices is not None:
         width_choices = _for_each("width_choices", width_choices, len(start.stages))
     elif not fixes_widths:
+        finer = True
         width_choices = tuple(map(widths_around, start.widths))
     limits = merged(map(StageLimits.parse, stage))
     if limits:
@@ -562,6 +564,7 @@ def _problem(
         strides,
         forms,
         least_gain,
+        finer,
     )
     free = objective is None and problem.has_free_widths
     return replace(problem, objective=FREE_OBJECTIVE) if free else problem

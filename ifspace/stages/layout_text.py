@@ -554,7 +554,9 @@ def _width_facts(plan: StagePlan) -> Facts:
         f"{len(widths)} from {min(widths)} to {max(widths)}" if len(widths) > 1 else str(*widths)
         for widths in problem.width_choices
     )
-    lines = [("widths", f"{commas(dict.fromkeys(ranges), '; ')}; others by --width-choices")]
+    finest = ", all multiples of 8 next to the best" if problem.finer else ""
+    offered = f"{commas(dict.fromkeys(ranges), '; ')}{finest}; others by --width-choices"
+    lines = [("widths", offered)]
     steps = (more_channels(plan, index) for index in range(len(plan.layout.stages)))
     finer = [
         str(step.stage)
@@ -572,11 +574,11 @@ def _width_facts(plan: StagePlan) -> Facts:
 
 
 def has_inner(problem: StagesProblem) -> bool:
-    """Return whether some block has a width inside that its choice says."""
+    """Return whether the width inside blocks is chosen, or said by expansions or channels."""
     return any(
-        (choice.bottleneck, choice.expansion, choice.inner) != (None, None, None)
+        len({choice.bottleneck for choice in choices}) > 1
+        or any((choice.expansion, choice.inner) != (None, None) for choice in choices)
         for choices in problem.block_choices
-        for choice in choices
     )
 
 

@@ -41,6 +41,8 @@ from ifspace.values import (
 
 DEFAULT_MAX_DEPTH: Final = 16
 MAX_BUDGET: Final = 10**12
+# By how many channels, to both sides of a width, finer ones are offered.
+FINER: Final = (8, 16, 32, 64)
 CHEAPEST: Final = "cheapest"
 FRONT: Final = "front"
 AMOUNTS: Final = ("params", "macs", "activations", "layers", "latency_ms", "peak_memory")
@@ -575,7 +577,8 @@ class StagesProblem:
     `floors` hold for every block; the one that reads the network's input reads what there is.
     `strides`: those that each stage may begin with, in place of those of the start, whose last
     feature maps every layout has. `forms`: of an open block the cheapest groups alone, or the front
-    of parameters and least fan-in, a name of `FORMS`.
+    of parameters and least fan-in, a name of `FORMS`. `finer`: widths between those offered are
+    offered too, around those of the best layout.
 
     >>> from ifspace.stages.networks import network
     >>> problem = StagesProblem(network("vgg16", 32), Budgets(params="5.1M"))
@@ -600,6 +603,7 @@ class StagesProblem:
     strides: tuple[tuple[int, ...], ...] | None = None
     forms: str = CHEAPEST
     least_gain: float | None = None
+    finer: bool = False
 
     def __post_init__(self) -> None:
         """Check what every layout must have."""
@@ -740,6 +744,24 @@ class StagesProblem:
     def width_choices(self) -> tuple[tuple[int, ...], ...]:
         """Widths that each stage may have, in channels."""
         return self.widths or tuple((width,) for width in self.start.widths)
+
+    def refined(self, widths: Sequence[int]) -> "StagesProblem":
+        """Return the problem with the multiples of 8 next to some widths, a width of each stage.
+
+        They lie between the narrowest and the widest that a stage may have.
+
+        >>> from ifspace.stages.networks import network
+        >>> widths = ((32, 64, 128), (64,), (256,), (512,), (512,))
+        >>> problem = StagesProblem(network("vgg16", 32), Budgets(layers=20), widths)
+        >>> problem.refined((64, 64, 256, 512, 512)).width_choices[0]
+        (32, 48, 56, 64, 72, 80, 96, 128)
+        """
+        choices = []
+        for offered, width in zip(self.width_choices, widths, strict=True):
+            near = {width // 8 * 8 + step for step in (0, *FINER, *(-step for step in FINER))}
+            between = {wide for wide in near if min(offered) < wide < max(offered)}
+            choices.append(tuple(sorted({*offered, *between})))
+        return replace(self, widths=tuple(choices))
 
     @property
     def needs_latencies(self) -> bool:

@@ -280,7 +280,7 @@ def test_the_best_few_layouts_by_brute_force(seed: int) -> None:
 def test_the_random_problems_cover_every_case() -> None:
     problems = [problem for seed in range(4) for problem, _ in drawn(seed, 60)]
     names = {tuple(problem.budgets.limits) for problem in problems}
-    assert len(names) >= 48  # of 56
+    assert len(names) >= 44  # of 56
     frames = [problem.start.stem_and_head for problem in problems]
     for count in (
         sum(ends.stem_counts for ends in frames),
