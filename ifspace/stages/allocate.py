@@ -622,7 +622,7 @@ class _LayoutModel(_ChoiceModel):
         super().__init__()
         self.problem, self.sized = problem, sized
         self.ends = problem.start.stem_and_head
-        self.stages = [
+        self.stages: list[dict[Stage, _EnteredStage]] = [
             _entered_stages(problem, sized, index, like.stages[index] if like else {})
             for index in range(len(sized.entries))
         ]
