@@ -11,7 +11,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from ifspace.scores import COUNTS, SCORES, LayerList, score
-from ifspace.scores.reliability import SITUATIONS, reliability, sets
+from ifspace.scores.reliability import SITUATIONS, published_rows, reliability, sets
 from ifspace.scores.validation import DEFINITIONS
 
 LIST = (
@@ -156,3 +156,8 @@ def test_a_wrong_argument_is_one_line(
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.strip() == snapshot
     assert ended.err.count("\n") == 1
+
+
+def test_the_committed_table_is_that_of_the_results() -> None:
+    path = Path(__file__).resolve().parents[2] / "results" / "scores.csv"
+    assert list(csv.DictReader(path.read_text("utf-8").splitlines())) == list(published_rows())
