@@ -37,7 +37,7 @@ from ifspace.models.replaceable import Layers as Layers
 from ifspace.models.surgery import Replace, copy_of_network
 from ifspace.models.tracing import Image, checked_model
 from ifspace.models.tracing import trace as traced
-from ifspace.models.warm_start import Fit, fit_blocks, random_images
+from ifspace.models.warm_start import Fit, fit_blocks, images_of, random_images
 from ifspace.nn.block import BlockModule, Style, block_style
 from ifspace.nn.checks import check_seed, wrong_type
 from ifspace.nn.network import seeded
@@ -325,15 +325,15 @@ def decompose(
     search: Search = Search(),
     *,
     style: Style | str | None = None,
-    warm_start: Tensor | bool | None = None,
+    warm_start: Tensor | Iterable[Any] | bool | None = None,
     seed: int = 0,
 ) -> DecomposedNetwork:
     """Return a copy of a network with its standard convolutions replaced by blocks, and the plan.
 
     `x`: an image [N, C, H, W], or its size (C, H, W). `warm_start`: images [N, C, H, W] on which
-    each block is fitted to the convolution that it replaces, or True for images of noise. The
-    weights of blocks are drawn from the seed. The other arguments are those of
-    `plan_decomposition`, which says what they choose.
+    each block is fitted to the convolution that it replaces, or a loader of batches of them, with
+    labels or without; or True for images of noise. The weights of blocks are drawn from the seed.
+    The other arguments are those of `plan_decomposition`, which says what they choose.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1))
     >>> final = decompose(model, (3, 8, 8), Blocks("DW+PW"))
@@ -351,11 +351,14 @@ def decompose(
     trace = traced(model, x)
     plan = plan_decomposition(edited, trace, blocks, budgets, layers, search, style)
     plan.check()
-    images = None if isinstance(warm_start, bool) else warm_start
+    images, like = None, next(model.parameters())
     if warm_start is True:
         count = len(x) if isinstance(x, Tensor) and x.dim() == 4 else 1
-        images = random_images(trace.image, seed, next(model.parameters()), count)
-    return apply_decomposition(edited, plan, trace.image, images, seed)
+        images = random_images(trace.image, seed, like, count)
+    elif warm_start is not None and warm_start is not False:
+        images = images_of(warm_start, like)
+    noise = warm_start is True
+    return apply_decomposition(edited, plan, trace.image, images, seed, noise=noise)
 
 
 def plan_decomposition(
@@ -614,8 +617,11 @@ def apply_decomposition(
     images: Tensor | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    noise: bool = False,
 ) -> DecomposedNetwork:
     """Return a copy of a network changed as planned, its blocks fitted on `images` if given.
+
+    `noise`: the images are no data, see `fit_blocks`.
 
     Raises: SettingError for a plan of another network; and as `fit_blocks` does.
     """
@@ -631,7 +637,7 @@ def apply_decomposition(
             for replacement in plan.replaced
             if isinstance(base.model.get_submodule(replacement.name), nn.Conv2d)
         ]
-        fits = fit_blocks(base.model, changed.model, names, images, seed, progress)
+        fits = fit_blocks(base.model, changed.model, names, images, seed, progress, noise=noise)
     return DecomposedNetwork(changed.model, changed.edits.for_image(image), plan, fits)
 
 

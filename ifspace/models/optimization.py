@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from torch import Tensor
+
 from ifspace.answer import Status
 from ifspace.block import Block
 from ifspace.errors import IfspaceError, SettingError
@@ -46,7 +48,8 @@ class OptimizationProblem:
     Without `blocks` the stages meet the budgets; with blocks the blocks do, in the stages that the
     organizer leaves after `moves` moves (None: all), or in those that are there if `keep_stages`.
     `theta`, `alpha`, `cap` and `tie` are those of the organizer. The time limit of the `search` is
-    that of both. `grow`: how new units begin, as for `reorganize`. `plan`: the block of each layer
+    that of both. `warm_start`: blocks are fitted to their convolutions on `images`, of noise where
+    there are none. `grow`: how new units begin, as for `reorganize`. `plan`: the block of each layer
     that is replaced, instead of a search among `blocks`, in the stages that are there. Budgets that
     are shares are of the network before.
     """
@@ -62,6 +65,7 @@ class OptimizationProblem:
     layers: Layers = Layers()  # noqa: RUF009
     search: Search = Search()  # noqa: RUF009
     warm_start: bool = False
+    images: Tensor | None = None
     seed: int = 0
     grow: str = "fresh"
     plan: tuple[PlannedBlock, ...] | None = None
@@ -220,10 +224,12 @@ def optimize(
     if not blocks.is_solved:
         return Optimization(problem, before, stages, reorganized, blocks, notes=notes)
     notes = (*notes, *blocks.notes)
-    images = None
-    if problem.warm_start:
+    images, noise = problem.images, problem.images is None
+    if noise and problem.warm_start:
         images = random_images(trace.image, problem.seed, next(network.model.parameters()))
-    final = apply_decomposition(network, blocks, trace.image, images, problem.seed, progress)
+    final = apply_decomposition(
+        network, blocks, trace.image, images, problem.seed, progress, noise=noise
+    )
     trace, after = _analyzed(final, trace, problem)
     if blocks.peaks is not None and after.live is not None:
         # Counted before the network was built, and in the network that was built.

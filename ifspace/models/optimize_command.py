@@ -47,6 +47,8 @@ OBJECTIVES = (
     *("keep", "weights", "params", "macs"),
     *("latency", "latency_ms", "peak-memory", "peak_memory"),
 )
+# What --warm-start without a name stands for.
+NOISE: Final = "noise"
 SUFFIXES = (".safetensors", ".onnx", ".pt2")
 # Options that say something of the blocks, and nothing without blocks.
 _FOR_BLOCKS: Final = (
@@ -203,8 +205,11 @@ _OPTIONS = (
     floor_options(),
     click.option(
         "--warm-start",
-        is_flag=True,
-        help="Fit each block to the convolution that it replaces, on images of noise.",
+        is_flag=False,
+        flag_value=NOISE,
+        metavar="[IMAGES]",
+        help="Fit each block to the convolution that it replaces: on a folder of pictures, on a "
+        ".npy, .pt or .safetensors file of a tensor [N, C, H, W], or without a name on noise.",
     ),
     click.option(
         "--seed",
@@ -289,6 +294,11 @@ def command(
         start, trace = _traced(
             source, problem.warm_start or pretrained or save is not None or weights is not None
         )
+        if problem.warm_start and options["warm_start"] != NOISE:
+            from ifspace.models.images import read_images
+
+            images = read_images(options["warm_start"], source.image, start.model)
+            problem = replace(problem, images=images)
         with ProgressBar("fitting blocks", quiet=output.quiet) as bar:
             optimization = optimize(start, trace, problem, bar)
         notes = [*source.notes(), *optimization.notes]
@@ -472,7 +482,7 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
         search=Search(
             options["objective"], options["latency"], options["time_limit"], options["floors"]
         ),
-        warm_start=options["warm_start"],
+        warm_start=options["warm_start"] is not None,
         seed=seed,
         grow=options["grow"] or "fresh",
         plan=None if options["plan"] is None else read_plan(options["plan"]),

@@ -1,5 +1,6 @@
 """What `ifspace optimize` prints: the moves, the blocks, the network before and after."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -62,6 +63,12 @@ _WHY_KEPT: Final = {
 _LEAST_SHARE: Final = 0.01
 # From this share on they are the reason why nothing keeps a budget.
 _LARGE_SHARE: Final = 0.2
+# How fitted blocks were begun.
+_STARTS: Final = {
+    "closed form": "with the nearest weights that there are",
+    "projected": "with weights that are near",
+    "drawn": "with weights that are drawn",
+}
 _NO_GAIN: Final = "no less of what decides with a block"
 _COLUMNS: Final = (
     "what",
@@ -507,7 +514,7 @@ def _blocks_text(optimization: Optimization) -> str:
         return ""
     fits = {fit.name: fit for fit in optimization.fits}
     columns = ["layer", "block~", ">params", ">×", ">MACs", ">×", ">least fan-in"]
-    columns += [">error", ">drawn", ">unseen"] if fits else []
+    columns += [">error", ">drawn", ">unseen", ">weights"] if fits else []
     timed = optimization.problem.search.latency is not None
     rows: list[list[Any]] = []
     for replacement in plan.replaced:
@@ -539,7 +546,7 @@ def _blocks_text(optimization: Optimization) -> str:
 
 
 def _errors(fit: Fit | None) -> list[str]:
-    errors = (None,) * 3 if fit is None else (fit.error, fit.random, fit.unseen)
+    errors = (None,) * 4 if fit is None else (fit.error, fit.random, fit.unseen, fit.weights)
     return ["" if error is None else f"{error:.3f}" for error in errors]
 
 
@@ -578,13 +585,18 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
         pairs += [("left over", amounts_text(margin))] if margin else []
         pairs += _left_out_facts(plan)
     if optimization.fits:
+        images = optimization.problem.images
+        of_what = "of noise" if images is None else f"given, {len(images)} of them"
+        starts = Counter(fit.start for fit in optimization.fits)
         pairs += [
             (
                 "error",
                 "what a fitted block leaves of its convolution's output y, |y - block|² / "
-                "|y|², on images of noise",
+                f"|y|², on images {of_what}",
             ),
             ("drawn", "the same before the fit; unseen: on images kept out of it"),
+            ("weights", "what it leaves of the convolution's weights, |W - block|² / |W|²"),
+            ("begun", ", ".join(f"{count} {_STARTS[start]}" for start, count in starts.items())),
         ]
     return pairs
 

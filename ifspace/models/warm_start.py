@@ -1,6 +1,7 @@
 """Warm start: fit blocks to the convolutions that they replace, layer by layer.
 
-Each block is fitted by least squares to its convolution, on what the convolution reads in the
+Each block begins with the weights nearest to those of its convolution, where they are known in
+closed form, and is then fitted to it by least squares, on what the convolution reads in the
 original network; training of the whole network starts from there. A block has fewer weights than
 the convolution and cannot equal it: what remains is reported.
 """
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ifspace.errors import IfspaceError, KernelError, SettingError
+from ifspace.models.projection import Start, kernel_of, project
 from ifspace.models.tracing import evaluated
 from ifspace.nn.block import BlockModule
 from ifspace.nn.checks import check_seed, first_line, wrong_type
@@ -28,6 +30,8 @@ BATCH: Final = 8
 # One image in so many is kept out of the fit, to see what the fit is worth.
 HELD_OUT: Final = 4
 IMAGES: Final = 8
+# How many images of a loader or a folder are fitted to.
+IMAGES_OF_DATA: Final = 64
 # Steps of L-BFGS: from 50 to 300 the error changes by a hundredth or two.
 STEPS: Final = 50
 # Noise added where pixels are few: the size of a window, the least number of windows, and pixels
@@ -43,7 +47,10 @@ class Fit:
 
     `error`: after the fit; `random`: before it, with the weights drawn; `scaled`: before it, times
     the best number; all on the inputs of the fit. `unseen`: after the fit, on images held out, None
-    if there were none to spare. `pixels`: how many output pixels were fitted to.
+    if there were none to spare. `pixels`: how many output pixels were fitted to. `start`: how the
+    weights were begun, a value of `ifspace.models.projection.Start`. `weights`: the relative error
+    ||W - W'||² / ||W||² of the weights after the fit, where the block is one convolution with
+    weights W', None elsewhere; `weights_random`: the same of weights that are drawn.
     """
 
     name: str
@@ -52,6 +59,9 @@ class Fit:
     scaled: float
     unseen: float | None
     pixels: int
+    start: str = Start.DRAWN.value
+    weights: float | None = None
+    weights_random: float | None = None
 
 
 def fit_blocks(
@@ -61,12 +71,16 @@ def fit_blocks(
     images: Tensor,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    noise: bool = False,
 ) -> tuple[Fit, ...]:
     """Fit the blocks of a changed network to the convolutions of the original, in place.
 
     `names`: modules that are a convolution in the original network, and a BlockModule in the
     changed one. `images` [N, C, H, W]: the original runs on them in evaluation mode; of what a
-    layer reads a part is kept, drawn by the seed. L-BFGS finds all weights of a block together.
+    layer reads a part is kept, drawn by the seed. L-BFGS finds all weights of a block together,
+    from those that `project` sets. `noise`: the images are no data; then pointwise blocks keep the
+    weights of the closed form, for noise does not say which channels occur together.
     Batch norm inside a block is not part of the fit: it is set to change nothing on these inputs in
     evaluation mode. If the pixels are few for the weights of one filter, the fit includes noise
     with the mean and spread of each channel. `progress` is called with (layers done, all layers).
@@ -99,7 +113,8 @@ def fit_blocks(
             progress(index, len(convs))
         if name in inputs:
             block: Any = changed.get_submodule(name)
-            fits.append(_fit(name, conv, block, torch.cat(inputs.pop(name)), generator))
+            read = torch.cat(inputs.pop(name))
+            fits.append(_fit(name, conv, block, read, generator, noise))
     if progress is not None:
         progress(len(convs), len(convs))
     return tuple(fits)
@@ -126,6 +141,32 @@ def random_images(image: Sequence[int], seed: int, like: Tensor, count: int = 1)
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(max(count, IMAGES), *image, generator=generator)
     return images.to(like.device, like.dtype)
+
+
+def images_of(source: Any, like: Tensor, count: int = IMAGES_OF_DATA) -> Tensor:
+    """Return images [N, C, H, W] of a tensor, or the first ones of a loader, as a tensor is.
+
+    A loader yields batches [n, C, H, W], or tuples that begin with them; of it `count` are taken.
+
+    >>> loader = [(torch.zeros(4, 3, 8, 8), torch.zeros(4))] * 3
+    >>> images_of(loader, torch.zeros(1), 6).shape
+    torch.Size([6, 3, 8, 8])
+
+    Raises: SettingError for anything else.
+    """
+    if isinstance(source, Tensor):
+        return source
+    batches: list[Any] = []
+    if isinstance(source, Iterable) and not isinstance(source, str | bytes | dict):
+        for batch in source:
+            batches.append(batch[0] if isinstance(batch, tuple | list) else batch)
+            if not isinstance(batches[-1], Tensor) or sum(map(len, batches)) >= count:
+                break
+    sizes = {batch.shape[1:] if isinstance(batch, Tensor) else None for batch in batches}
+    if len(sizes) != 1 or None in sizes:
+        allowed = "images [N, C, H, W], or a loader of batches of one size"
+        raise wrong_type("warm_start", source, allowed, "give a tensor, a DataLoader, or True")
+    return torch.cat(batches)[:count].to(like.device, like.dtype)
 
 
 def _inputs(
@@ -182,7 +223,12 @@ def _windows(x: Tensor, conv: Any, images: int, generator: torch.Generator) -> T
 
 
 def _fit(
-    name: str, conv: nn.Conv2d, block: BlockModule, x: Tensor, generator: torch.Generator
+    name: str,
+    conv: nn.Conv2d,
+    block: BlockModule,
+    x: Tensor,
+    generator: torch.Generator,
+    noise: bool,
 ) -> Fit:
     """Set the weights of a block to those nearest to a convolution on inputs x [n, C, h, w]."""
     target, trial = deepcopy(conv).float().requires_grad_(False), deepcopy(block).float()
@@ -200,14 +246,28 @@ def _fit(
     # The root of it weighs the noise: on images held out it does better than the number itself.
     ratio = target.weight[0].numel() / pixels
     if ratio > 1 / 20:
-        noise = _noise(x, generator)
-        targets.append((noise, target(noise), sqrt(ratio)))
-    _minimise(trial, targets)
+        more = _noise(x, generator)
+        targets.append((more, target(more), sqrt(ratio)))
+    weights_random = _weights_error(target, trial)
+    start = project(target, trial)
+    if not (noise and start is Start.CLOSED_FORM and target.kernel_size == (1, 1)):
+        _minimise(trial, targets)
     with torch.no_grad():
         error = _relative_error(trial(x), y)
         unseen_error = _relative_error(trial(unseen), target(unseen)) if held_out else None
+        weights = _weights_error(target, trial)
         _take_over(block, trial, x)
-    return Fit(name, error, random, scaled, unseen_error, pixels)
+    return Fit(
+        name, error, random, scaled, unseen_error, pixels, start.value, weights, weights_random
+    )
+
+
+def _weights_error(conv: nn.Conv2d, block: BlockModule) -> float | None:
+    """Return the relative error of a block's weights, None where it is no convolution like this."""
+    kernel = kernel_of(block)
+    if kernel is None or kernel.shape != conv.weight.shape:
+        return None
+    return _relative_error(kernel, conv.weight.detach().double().cpu())
 
 
 def _minimise(block: BlockModule, targets: Sequence[tuple[Tensor, Tensor, float]]) -> None:

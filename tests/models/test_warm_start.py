@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ifspace.errors import KernelError, SettingError
 from ifspace.models import warm_start
 from ifspace.models.decomposition import Layers, decompose
+from ifspace.models.projection import kernel_of
 from ifspace.models.warm_start import fit_blocks, random_images
 from ifspace.nn import Style, build
 from ifspace.stages.problem import Blocks
@@ -89,6 +90,78 @@ def test_images_held_out_are_not_fitted():
         model, IMAGE, blocks, layers=Layers("3"), warm_start=torch.cat([x[:6], -x[6:]])
     ).model
     assert torch.equal(other[3].layer1.weight, decomposed[3].layer1.weight)
+
+
+def decaying(model: nn.Module) -> nn.Module:
+    """Give convolutions weights [F, C, k, k] like trained ones: their spectrum decays as 1 / i."""
+    for conv in model.modules():
+        if isinstance(conv, nn.Conv2d):
+            left, values, right = torch.linalg.svd(
+                torch.randn(conv.weight.flatten(1).shape), full_matrices=False
+            )
+            values = values[0] / torch.arange(1, len(values) + 1)
+            conv.weight.data.copy_((left * values @ right).reshape(conv.weight.shape))
+    return model
+
+
+class Inverted(nn.Module):
+    """An inverted residual block: two pointwise layers and a depthwise one between them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(4 * width)
+        self.spatial = nn.Conv2d(4 * width, 4 * width, 3, 1, 1, groups=4 * width)
+        self.project = nn.Conv2d(4 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(self.spatial(self.norm(self.expand(x)).relu()).relu())
+
+
+NAMES = ["1.expand", "1.project", "2.expand", "2.project"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("block", "names", "start", "data"),
+    [
+        ("GPW(4)+SH(4)+GPW(4)", NAMES, "closed form", False),
+        ("GPW(4)+SH(4)+GPW(4)", NAMES, "closed form", True),
+        ("RPW(4,1/2)+GPW(4)", NAMES, "drawn", True),
+        ("DW+PW", ["3", "4"], "closed form", True),
+        ("DW+RPW(2,1/2)", ["3", "4"], "projected", False),
+    ],
+)
+def test_blocks_begin_nearer_to_trained_weights_than_drawn_ones_in_every_layer(
+    block: str, names: list[str], start: str, data: bool
+):
+    torch.manual_seed(0)
+    parts = [Inverted(16), Inverted(16), nn.Conv2d(16, 16, 3, 1, 1), nn.Conv2d(16, 32, 3, 2, 1)]
+    model = decaying(nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), *parts))
+    x: Tensor | bool = images(16).cumsum(2).cumsum(3) / 32 if data else True  # smooth, as data is
+    final = decompose(model, IMAGE, Blocks(block), layers=Layers(names), warm_start=x)
+    assert [(fit.name, fit.start) for fit in final.fits] == [(name, start) for name in names]
+    for fit in final.fits:
+        assert fit.error < min(fit.random, fit.scaled)
+        assert fit.unseen < fit.scaled
+        assert fit.weights is not None
+        assert fit.weights_random is not None
+        if start == "closed form" and not data:
+            # The closed form itself: of weights whose spectrum decays it leaves less than half.
+            assert fit.weights < 0.5 < fit.weights_random
+            kernel = kernel_of(final.model.get_submodule(fit.name))
+            weight = model.get_submodule(fit.name).weight.detach()
+            assert fit.weights == pytest.approx(remaining(weight, kernel), rel=1e-4)
+
+
+def test_the_images_are_those_of_a_loader():
+    model, x = vgg(), images(12)
+    loader = [(x[:4], 0), (x[4:8], 1), (x[8:], 2)]
+    one, same = (
+        decompose(model, IMAGE, Blocks("DW+PW"), layers=Layers("3"), warm_start=source).fits
+        for source in (x, loader)
+    )
+    assert one == same
 
 
 def test_a_convolution_that_a_block_can_express_is_fitted():
