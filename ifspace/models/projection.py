@@ -233,10 +233,10 @@ def _reads(layer: Any) -> Tensor:
 
 def _shuffled(layers: Sequence[Any], count: int, labels: Tensor | None = None) -> Tensor:
     """Return labels of channels, their numbers if not given, in the order behind shuffles."""
-    labels = torch.arange(count) if labels is None else labels
+    shuffled = torch.arange(count) if labels is None else labels
     for layer in layers:
-        labels = layer(labels.reshape(1, count, 1, 1)).flatten()
-    return labels
+        shuffled = layer(shuffled.reshape(1, count, 1, 1)).flatten()
+    return shuffled
 
 
 def _set_biases(conv: Any, layers: Sequence[Any]) -> None:
