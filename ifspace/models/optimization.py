@@ -49,9 +49,9 @@ class OptimizationProblem:
     organizer leaves after `moves` moves (None: all), or in those that are there if `keep_stages`.
     `theta`, `alpha`, `cap` and `tie` are those of the organizer. The time limit of the `search` is
     that of both. `warm_start`: blocks are fitted to their convolutions on `images`, of noise where
-    there are none. `grow`: how new units begin, as for `reorganize`. `plan`: the block of each layer
-    that is replaced, instead of a search among `blocks`, in the stages that are there. Budgets that
-    are shares are of the network before.
+    there are none. `grow`: how new units begin, as for `reorganize`. `plan`: the block of each
+    layer that is replaced, instead of a search among `blocks`, in the stages that are there.
+    Budgets that are shares are of the network before.
     """
 
     blocks: Blocks | None = None
