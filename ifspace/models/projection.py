@@ -233,10 +233,10 @@ def _reads(layer: Any) -> Tensor:
 
 def _shuffled(layers: Sequence[Any], count: int, labels: Tensor | None = None) -> Tensor:
     """Return labels of channels, their numbers if not given, in the order behind shuffles."""
-    shuffled: Tensor = torch.arange(count) if labels is None else labels
+    shuffled: Any = torch.arange(count) if labels is None else labels
     for layer in layers:
         shuffled = layer(shuffled.reshape(1, count, 1, 1)).flatten()
-    return shuffled
+    return torch.as_tensor(shuffled)
 
 
 def _set_biases(conv: Any, layers: Sequence[Any]) -> None:
