@@ -226,17 +226,17 @@ def _reads(layer: Any) -> Tensor:
     if isinstance(layer, RollingPointwiseConv2d):
         sizes = layer.in_channels, layer.out_channels, layer.weight.shape[1], layer.step
         return windows_at(*sizes, layer.order).read_channels("cpu")
-    width = layer.in_channels // layer.groups
-    group = torch.arange(layer.out_channels) // (layer.out_channels // layer.groups)
-    return group[:, None] * width + torch.arange(width)
+    width, height = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+    groups = torch.arange(layer.groups).repeat_interleave(height)
+    return groups[:, None] * width + torch.arange(width)
 
 
 def _shuffled(layers: Sequence[Any], count: int, labels: Tensor | None = None) -> Tensor:
     """Return labels of channels, their numbers if not given, in the order behind shuffles."""
-    shuffled: Any = torch.arange(count) if labels is None else labels
+    shuffled = torch.arange(count) if labels is None else labels
     for layer in layers:
         shuffled = layer(shuffled.reshape(1, count, 1, 1)).flatten()
-    return torch.as_tensor(shuffled)
+    return shuffled
 
 
 def _set_biases(conv: Any, layers: Sequence[Any]) -> None:
