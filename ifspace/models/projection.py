@@ -228,7 +228,8 @@ def _reads(layer: Any) -> Tensor:
         return windows_at(*sizes, layer.order).read_channels("cpu")
     width, height = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     groups = torch.arange(layer.groups).repeat_interleave(height)
-    return groups[:, None] * width + torch.arange(width)
+    reads: Tensor = groups[:, None] * width + torch.arange(width)
+    return reads
 
 
 def _shuffled(layers: Sequence[Any], count: int, labels: Tensor | None = None) -> Tensor:
