@@ -44,8 +44,13 @@ class Provenance:
 
 
 def provenance(command: str) -> Provenance:
-    """Return the provenance of the results of a command that runs now."""
-    commit = _output(["git", "rev-parse", "--short", "HEAD"]) or "unknown"
+    """Return the provenance of the results of a command that runs now.
+
+    The commit of a copy without its repository, as on a machine lent for minutes, is what
+    IFSPACE_COMMIT says.
+    """
+    commit = _output(["git", "rev-parse", "--short", "HEAD"])
+    commit = commit or os.environ.get("IFSPACE_COMMIT", "unknown")
     changed = " with changes" if _output(["git", "status", "--porcelain", "ifspace"]) else ""
     machine = f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return Provenance(command, commit + changed, machine, f"{datetime.now(UTC):%Y-%m-%d}")

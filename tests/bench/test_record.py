@@ -38,6 +38,16 @@ def test_another_program_is_listed_with_its_module(place: Path) -> None:
     assert "`python -m experiments.training --seeds 1 --out results/check.md`" in page
 
 
+def test_a_copy_without_a_repository_is_told_its_commit(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for said, commit in ((None, "unknown"), ("abc1234", "abc1234")):
+        if said is not None:
+            monkeypatch.setenv("IFSPACE_COMMIT", said)
+        record.main(["best.md", "--", "best", "x.parquet"])
+        assert f"| {commit} " in (place / "README.md").read_text()
+
+
 def test_a_pattern_lists_the_written_files(place: Path) -> None:
     record.main(["figures/*", "--", "report", "results", "--figures", "results/figures"])
     page = (place / "README.md").read_text()
