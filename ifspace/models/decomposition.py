@@ -65,52 +65,6 @@ _NO_KERNEL: Final = "GPW(8)+SH(8)+GPW(8)"
 FieldSize = tuple[int, int]
 
 
-# Of a layer, the block in its place (None: the layer itself) and its style: the time of all calls.
-TimeOf = Callable[[ReplaceableConv, SizedBlock | None, Style], Latency | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """What decides between blocks where a layer may keep its convolution or become one of several.
-
-    `objective`: "keep" replaces as few layers as possible; "weights" too, and keeps as many
-    parameters as the budgets allow; "params", "macs" and "latency_ms" minimise that amount. None is
-    "params" without a budget; with one it is "weights" for the blocks of a front, else "keep".
-    `latency`: the measured latencies of blocks and convolutions, which stand there as CONV.
-    `floors` hold for every block; convolutions that none fits stay. `time_of`: times of layers and
-    blocks at their own sizes, instead of `latency`; `network_ms`: the time of the whole network, of
-    which a budget of latency is then, else of the layers that blocks may replace.
-
-    Raises: SettingError for another objective.
-    """
-
-    objective: str | None = None
-    latency: LatencySource | None = None
-    time_limit_s: float | None = None
-    floors: Floors = NO_FLOORS
-    time_of: TimeOf | None = None
-    network_ms: Fraction | None = None
-
-    def __post_init__(self) -> None:
-        choice(self.objective, "objective", (*ORDERS, None))
-
-    def objective_within(self, budgets: Budgets, blocks: Blocks | None = None) -> Objective:
-        """Return the objective under budgets."""
-        default = "weights" if blocks is not None and blocks.is_front else "keep"
-        default = default if budgets.limits or budgets.shares else "params"
-        return cast(Objective, self.objective or default)
-
-    def latency_of(
-        self, conv: ReplaceableConv, sized: SizedBlock | None, style: Style
-    ) -> Latency | None:
-        """Return the time of all calls of a layer, or of a block in its place, if it is known."""
-        if self.time_of is not None:
-            return self.time_of(conv, sized, style)
-        if self.latency is None:
-            return None
-        return _latency(conv, conv.block if sized is None else sized, self.latency)
-
-
 @dataclass(frozen=True, slots=True)
 class Replacement:
     """A layer and the block that replaces it, with amounts before and after.
@@ -141,6 +95,12 @@ class Replacement:
         return self.step.sized
 
     @property
+    def is_slower(self) -> bool:
+        """Whether the block is known to take longer than the layer."""
+        before, after = self.latencies
+        return before is not None and after is not None and after.ms > before.ms
+
+    @property
     def costs_more(self) -> bool:
         """Whether the block has more parameters or MACs than the layer."""
         return any(after > before for before, after in (self.params, self.macs))
@@ -149,6 +109,62 @@ class Replacement:
     def sees_less(self) -> bool:
         """Whether the block lacks the full field of the convolution."""
         return any(after < before for before, after in zip(*self.fields, strict=True))
+
+
+# Of a layer and blocks in its place, each with its style (None: the layer itself), the times of all
+# calls.
+TimesOf = Callable[
+    [ReplaceableConv, Sequence[tuple[SizedBlock | None, Style]]], Sequence[Latency | None]
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What decides between blocks where a layer may keep its convolution or become one of several.
+
+    `objective`: "keep" replaces as few layers as possible; "weights" too, and keeps as many
+    parameters as the budgets allow; "params", "macs" and "latency_ms" minimise that amount. None is
+    "params" without a budget; with one it is "weights" for the blocks of a front, else "keep".
+    `latency`: the measured latencies of blocks and convolutions, which stand there as CONV.
+    `floors` hold for every block; convolutions that none fits stay. `times_of`: times of layers and
+    blocks at their own sizes, instead of `latency`; `network_ms`: the time of the whole network, of
+    which a budget of latency is then, else of the layers that blocks may replace.
+
+    Raises: SettingError for another objective.
+    """
+
+    objective: str | None = None
+    latency: LatencySource | None = None
+    time_limit_s: float | None = None
+    floors: Floors = NO_FLOORS
+    times_of: TimesOf | None = None
+    network_ms: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        choice(self.objective, "objective", (*ORDERS, None))
+
+    def objective_within(self, budgets: Budgets, blocks: Blocks | None = None) -> Objective:
+        """Return the objective under budgets."""
+        default = "weights" if blocks is not None and blocks.is_front else "keep"
+        default = default if budgets.limits or budgets.shares else "params"
+        return cast(Objective, self.objective or default)
+
+    def timed(
+        self, conv: ReplaceableConv, replacements: Sequence[Replacement]
+    ) -> list[Replacement]:
+        """Return replacements of a layer with the times that are known: of it, and of each."""
+        cases = [(None, conv.default_style), *((x.sized, x.step.style) for x in replacements)]
+        if self.times_of is not None:
+            before, *after = self.times_of(conv, cases)
+        elif self.latency is not None:
+            blocks = [conv.block if sized is None else sized for sized, _ in cases]
+            before, *after = (_latency(conv, sized, self.latency) for sized in blocks)
+        else:
+            return list(replacements)
+        return [
+            replace(replacement, latencies=(before, time))
+            for replacement, time in zip(replacements, after, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +409,7 @@ def plan_decomposition(
     amounts = amounts_of(trace, budgets.dtype)
     shares = dict(budgets.shares)
     timed = "latency_ms" in {*budgets.limits, *shares, objective}
-    if timed and search.latency is None and search.time_of is None:
+    if timed and search.latency is None and search.times_of is None:
         raise SettingError.because(
             "nothing says how long the blocks take",
             got=f"no {ARGUMENT}",
@@ -502,10 +518,7 @@ def planned_decomposition(
                 allowed=f"blocks from {conv.layer.c_in} to {conv.layer.c_out} channels at stride "
                 f"{conv.stride}",
             ) from None
-        style = replacement.step.style
-        after = search.latency_of(conv, replacement.sized, style)
-        latencies = search.latency_of(conv, None, style), after
-        replaced.append(replace(replacement, latencies=latencies))
+        replaced += search.timed(conv, [replacement])
     plan = Decomposition(
         tuple(replaced),
         (),
@@ -673,24 +686,25 @@ def _replacements(
         blocks = tuple(plan.block for plan in plans)
     replacements, reasons = [], []
     peaks = _Peaks(conv, live)
-    before = search.latency_of(conv, None, style or conv.default_style)
     for block in blocks:
         try:
             replacement = _replacement(conv, block, style, peaks)
             if offered.is_front and replacement.costs_more:
                 reasons.append(f"{block}: more parameters or MACs than the layer")
                 continue
-            after = search.latency_of(conv, replacement.sized, replacement.step.style)
-            if not replacement.sized.meets(floors):
-                reasons.append(f"{block}: not with {floors}")
-            elif offered.is_front and before and after and after.ms > before.ms:
-                reasons.append(f"{block}: slower than the layer")
+            if replacement.sized.meets(floors):
+                replacements.append(replacement)
             else:
-                replacements.append(replace(replacement, latencies=(before, after)))
+                reasons.append(f"{block}: not with {floors}")
         except IfspaceError as error:
             reasons.append(f"{block}: " + str(error).partition("; ")[0])
     # Batch norm and biases count too: a block with more layers has more of them.
     replacements.sort(key=lambda option: getattr(option, by)[1])
+    replacements = search.timed(conv, replacements) if replacements else []
+    if offered.is_front:
+        slower = [x for x in replacements if x.is_slower]
+        reasons += [f"{x.sized.block}: slower than the layer" for x in slower]
+        replacements = [x for x in replacements if not x.is_slower]
     none_left = "no block with its full field" if full_field else "no block"
     none_left += f" and {floors}" if floors else ""
     return tuple(replacements), "; ".join(reasons) or none_left

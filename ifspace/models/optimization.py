@@ -27,6 +27,7 @@ from ifspace.models.decomposition import (
 )
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace, TracedLayer
+from ifspace.models.measuring import Measurer
 from ifspace.models.options import layer_text
 from ifspace.models.plan_file import PlannedBlock
 from ifspace.models.reorganization import (
@@ -51,7 +52,9 @@ class OptimizationProblem:
     that of both. `warm_start`: blocks are fitted to their convolutions on `images`, of noise where
     there are none. `grow`: how new units begin, as for `reorganize`. `plan`: the block of each
     layer that is replaced, instead of a search among `blocks`, in the stages that are there.
-    Budgets that are shares are of the network before.
+    Budgets that are shares are of the network before. `measure`: times
+    layers and blocks here, instead of the latencies of the `search`; a budget of latency is of the
+    whole network then.
     """
 
     blocks: Blocks | None = None
@@ -69,6 +72,7 @@ class OptimizationProblem:
     seed: int = 0
     grow: str = "fresh"
     plan: tuple[PlannedBlock, ...] | None = None
+    measure: Measurer | None = None
 
     @property
     def objective(self) -> str:
@@ -82,6 +86,22 @@ class OptimizationProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredNetworks:
+    """Milliseconds of the whole network before and after: predicted, and timed in turn.
+
+    Predicted is the time of the network before it is changed, and that with the difference of all
+    blocks to their layers. `layers`: how many times of layers and blocks were measured now, `kept`:
+    how many were known from earlier.
+    """
+
+    predicted_ms: tuple[Fraction, Fraction]
+    measured_ms: tuple[Fraction, Fraction]
+    about: str
+    layers: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class Optimization:
     """A network before and after, and the plans of its stages and its blocks.
 
@@ -91,7 +111,7 @@ class Optimization:
     convolutions as they were. `replaceable`: whether blocks could replace convolutions where the
     stages alone do not keep the budgets. `layers`: how many layers with weights the network after
     has; `fresh`: the names of those that do not have the weights of the network before, nor fitted
-    ones.
+    ones. `measured`: the times, where the problem asks for them.
     """
 
     problem: OptimizationProblem
@@ -106,6 +126,7 @@ class Optimization:
     replaceable: bool = False
     layers: int = 0
     fresh: tuple[str, ...] = ()
+    measured: MeasuredNetworks | None = None
 
     @property
     def is_above_peak(self) -> bool:
@@ -184,6 +205,10 @@ def optimize(
     limit_s = problem.search.time_limit_s
     deadline = None if limit_s is None else time.monotonic() + limit_s
     amounts = amounts_of(trace, problem.budgets.dtype)
+    measure, start_ms = problem.measure, None
+    if measure is not None:
+        start_ms = measure.network_times(network.model, None, trace.image).before_ms
+        amounts["latency_ms"] = start_ms
     problem = replace(problem, budgets=problem.budgets.of(amounts))
     before, start = report_on(trace, network.model, problem.alpha, cap=problem.cap), network
     stages, notes = _plan_stages(network, trace, problem)
@@ -210,6 +235,10 @@ def optimize(
         return replace(done, after=None, network=None) if done.is_above_peak else done
     left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
     search = replace(problem.search, time_limit_s=left_s)
+    if measure is not None:
+        if network is not start:
+            start_ms = measure.network_times(network.model, None, trace.image).before_ms
+        search = replace(search, times_of=measure.times_of, network_ms=start_ms)
     if problem.plan is not None:
         blocks = planned_decomposition(network, trace, problem.plan, problem.budgets, search)
     else:
@@ -235,6 +264,9 @@ def optimize(
         # Counted before the network was built, and in the network that was built.
         assert after.live.peak == blocks.peaks[1], (after.live.peak, blocks.peaks)
     layers, fresh = _fresh_layers(start, final, trace, [fit.name for fit in final.fits])
+    measured = None
+    if measure is not None and start_ms is not None:
+        measured = _measured(measure, start_ms, network, final, blocks)
     return Optimization(
         problem,
         before,
@@ -247,6 +279,27 @@ def optimize(
         notes,
         layers=layers,
         fresh=fresh,
+        measured=measured,
+    )
+
+
+def _measured(
+    measure: Measurer,
+    before_ms: Fraction,
+    network: EditedNetwork,
+    final: EditedNetwork,
+    plan: Decomposition,
+) -> MeasuredNetworks:
+    """Return the times of a network with its blocks beside it without them."""
+    assert final.edits.image is not None
+    before, after = plan.replaced_latencies or (Latency(Fraction(0)),) * 2
+    times = measure.network_times(network.model, final.model, final.edits.image)
+    return MeasuredNetworks(
+        (before_ms, before_ms - before.ms + after.ms),
+        (times.before_ms, times.after_ms),
+        measure.about,
+        measure.timed,
+        measure.read,
     )
 
 

@@ -25,6 +25,7 @@ from ifspace.cli.options import (
     with_options,
 )
 from ifspace.cli.progress import ProgressBar
+from ifspace.cli.requirements import TORCH, check_installed
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.options import (
     SAVED,
@@ -36,10 +37,12 @@ from ifspace.models.options import (
     trust_option,
 )
 from ifspace.stages.command import SEED, check_save
+from ifspace.values import share
 
 if TYPE_CHECKING:
     from ifspace.models.edits import EditedNetwork
     from ifspace.models.graph import Trace
+    from ifspace.models.measuring import Measurer
     from ifspace.models.optimization import OptimizationProblem
     from ifspace.stages.problem import Blocks
 
@@ -202,6 +205,14 @@ _OPTIONS = (
         help="With --latency: at most so many milliseconds for the layers that blocks may replace, "
         "or such a share as 70% of what they take.",
     ),
+    click.option(
+        "--measure",
+        is_flag=True,
+        help="Time the layers and all candidates here, at their own sizes, and the network before "
+        "and after in turn. Times are kept (~/.cache/ifspace); --latency-budget-ms, or such a "
+        "share as --latency 70%, is of the whole network then, --batch and --device say what is "
+        "timed.",
+    ),
     floor_options(),
     click.option(
         "--warm-start",
@@ -279,6 +290,10 @@ def command(
         source = _with_weights(
             ModelSource.of(model, input, trust_code, classes, seed, part), weights, pretrained
         )
+        latency = _latency_share(options, latency)
+        measure = _measurer(options, latency, batch, device)
+        if measure is not None:
+            batch = device = None
         dtype = options["dtype"] if latency is not None else None
         times = options["latency"] = read_latencies(latency, batch, device, dtype)
         # The names that other commands have for amounts.
@@ -287,13 +302,12 @@ def command(
         floors = options["floors"]
         asked = {name: floors.asks(name) for name in FLOORS}
         check_combination({**options, **asked, "save": save})
-        problem = _problem(options, seed)
+        problem = replace(_problem(options, seed), measure=measure)
         output.check()
         if save is not None:
             check_save(save, SUFFIXES)
-        start, trace = _traced(
-            source, problem.warm_start or pretrained or save is not None or weights is not None
-        )
+        with_values = problem.warm_start or pretrained or save is not None or weights is not None
+        start, trace = _traced(source, with_values or measure is not None)
         if problem.warm_start and options["warm_start"] != NOISE:
             from ifspace.models.images import read_images
 
@@ -302,6 +316,9 @@ def command(
         with ProgressBar("fitting blocks", quiet=output.quiet) as bar:
             optimization = optimize(start, trace, problem, bar)
         notes = [*source.notes(), *optimization.notes]
+        if measure is not None:
+            kept = f"{measure.timed} times taken, {measure.read} known, kept in {measure.path}"
+            notes.append(f"{measure.about}; {kept}")
         if times is not None:
             notes.append(times.about)
             if optimization.blocks is not None:
@@ -320,6 +337,47 @@ def command(
     output.emit(report.forms(), keep=after is not None)
     if after is None:
         no_plan(context, report.message, optimization.is_out_of_time)
+
+
+def _latency_share(options: dict[str, Any], latency: Path | None) -> Path | None:
+    """Return the file of --latency; a share in its place becomes the budget.
+
+    Raises: SettingError for two budgets.
+    """
+    text = None if latency is None else str(latency)
+    if share(text) is None:
+        return latency
+    if options["latency_budget_ms"] is not None:
+        raise SettingError.because(
+            "two budgets of latency",
+            got=f"--latency {text} and --latency-budget-ms",
+            allowed="one of them",
+            remedy="leave one out",
+        )
+    options["latency_budget_ms"] = text
+    return None
+
+
+def _measurer(
+    options: Mapping[str, Any], latency: Path | None, batch: int | None, device: str | None
+) -> "Measurer | None":
+    """Return what times layers here, None without --measure. Raises: SettingError."""
+    if not options["measure"]:
+        return None
+    if latency is not None:
+        raise SettingError.because(
+            "latencies twice",
+            got="--measure with --latency FILE",
+            allowed="--measure, with such a share as --latency 70%, or the times of a file",
+            remedy="leave one out",
+        )
+    check_installed(
+        {**TORCH, "psutil": "bench"}, "layers are timed with these packages", extras="bench"
+    )
+    from ifspace.bench.machine import find_device
+    from ifspace.models.measuring import Measurer
+
+    return Measurer(batch or 1, find_device(device or "cpu"))
 
 
 def _with_weights(source: ModelSource, weights: Path | None, pretrained: bool) -> ModelSource:
@@ -365,6 +423,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
     budgets = present("params", "macs", "latency_budget_ms", "peak_memory")
     organizer = present("moves", "theta")
     timed = options["latency_budget_ms"] is not None or options["objective"] == "latency_ms"
+    timed = timed and not options["measure"]
     for wrong, present_options, allowed in (
         (len(blocks) > 1, blocks, "one of them; --blocks takes several"),
         (
@@ -381,6 +440,11 @@ def check_combination(options: Mapping[str, Any]) -> None:
             options["classifier"],
             ["classifier", *blocks],
             "--classifier where blocks are not listed",
+        ),
+        (
+            options["measure"] and not (blocks or front),
+            ["measure", "no block"],
+            "--measure with blocks or a budget for them",
         ),
         (
             options["dry_run"],
@@ -417,7 +481,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
         (
             timed and options["latency"] is None,
             ["a latency budget or objective", "no --latency"],
-            "--latency MODEL beside it",
+            "--latency MODEL or --measure beside it",
         ),
     ):
         if wrong and len(present_options) > 1:

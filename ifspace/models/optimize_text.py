@@ -193,6 +193,7 @@ class OptimizationReport:
             },
             **self._stages_values(),
             **_blocks_values(optimization),
+            "measured": _measured_values(optimization),
             "fresh": None
             if after is None
             else {"layers": len(optimization.fresh), "of": optimization.layers},
@@ -238,6 +239,7 @@ class OptimizationReport:
         if times is not None and plan is not None:
             counted = f"{len(plan.timed)} of {len(plan.replaced)} " * (plan.timed != plan.replaced)
             notes.append(("ms", f"of the {counted}replaced layers alone, and of their blocks"))
+        notes += _measured_facts(optimization)
         notes += _fresh_facts(optimization) + _share_facts(optimization)
         totals += "\n" + facts([*notes, *(("gain", note) for note in self._gain_notes())])
         blocks_text = _diff_text(optimization) if self.as_diff else _blocks_text(optimization)
@@ -446,7 +448,7 @@ def _blocks_values(optimization: Optimization) -> dict[str, Any]:
     if plan is None:
         return {"blocks": None, "replaced": [], "kept": [], "skipped": [], "out_of_reach": []}
     answer, fits = plan.answer, {fit.name: fit for fit in optimization.fits}
-    timed = optimization.problem.search.latency is not None
+    timed = _is_timed(optimization)
     return {
         "blocks": {
             "objective": optimization.problem.objective,
@@ -515,7 +517,7 @@ def _blocks_text(optimization: Optimization) -> str:
     fits = {fit.name: fit for fit in optimization.fits}
     columns = ["layer", "block~", ">params", ">×", ">MACs", ">×", ">least fan-in"]
     columns += [">error", ">drawn", ">unseen", ">weights"] if fits else []
-    timed = optimization.problem.search.latency is not None
+    timed = _is_timed(optimization)
     rows: list[list[Any]] = []
     for replacement in plan.replaced:
         row = [replacement.name, str(replacement.sized.block)]
@@ -581,7 +583,10 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
             )
             pairs.append(("latency", together))
             if "latency_ms" in limits:
-                margin["latency_ms"] = limits["latency_ms"] - totals["latency_ms"]
+                used_ms = totals["latency_ms"]
+                if optimization.measured is not None:
+                    used_ms = optimization.measured.predicted_ms[1]
+                margin["latency_ms"] = limits["latency_ms"] - used_ms
         pairs += [("left over", amounts_text(margin))] if margin else []
         pairs += _left_out_facts(plan)
     if optimization.fits:
@@ -599,6 +604,12 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
             ("begun", ", ".join(f"{count} {_STARTS[start]}" for start, count in starts.items())),
         ]
     return pairs
+
+
+def _is_timed(optimization: Optimization) -> bool:
+    """Return whether latencies are asked for."""
+    problem = optimization.problem
+    return problem.search.latency is not None or problem.measure is not None
 
 
 def _is_front(optimization: Optimization) -> bool:
@@ -640,6 +651,35 @@ def _left_out_facts(plan: Decomposition) -> Facts:
     verb = "has" if left_out == 1 else "have"
     text = f"{left_out:,} of {count:,} choices {verb} no latency, such as {answer.left_out[0]}"
     return [("left out", text.replace("such as no latency for ", "such as "))]
+
+
+def _measured_values(optimization: Optimization) -> dict[str, Any] | None:
+    """Return the times of the network before and after."""
+    measured = optimization.measured
+    if measured is None:
+        return None
+    return {
+        "predicted_ms": [float(ms) for ms in measured.predicted_ms],
+        "measured_ms": [float(ms) for ms in measured.measured_ms],
+        "about": measured.about,
+        "timed": measured.layers,
+        "kept": measured.kept,
+    }
+
+
+def _measured_facts(optimization: Optimization) -> Facts:
+    """Return the times of the network before and after, predicted and measured."""
+    measured = optimization.measured
+    if measured is None:
+        return []
+    lines = [
+        f"{what} {float(before):.3f} → {float(after):.3f} ms, {float(after / before):.2f} times"
+        for what, (before, after) in (
+            ("predicted", measured.predicted_ms),
+            ("measured ", measured.measured_ms),
+        )
+    ]
+    return [*_labelled("network", lines), ("", f"{measured.about}, in turn")]
 
 
 def _fresh_facts(optimization: Optimization) -> Facts:

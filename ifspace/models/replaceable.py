@@ -118,12 +118,13 @@ class ReplaceableConv:
     """A layer that a block can replace, and the sizes of each call.
 
     `calls`: (H, W) of the feature maps that each call reads and writes. `normed`: whether a batch
-    norm reads what it writes.
+    norm reads what it writes. `is_linear`: whether it is an nn.Linear, on the last axis.
     """
 
     layer: TracedLayer
     calls: tuple[tuple[Size, Size], ...]
     normed: bool
+    is_linear: bool = False
 
     @property
     def name(self) -> str:
@@ -313,6 +314,7 @@ def replaceable_convs(
             layer,
             tuple((call.size_in, call.size_out) for call in calls_of[layer.name]),
             layer.name in observed.normed,
+            _is_linear(model, layer.name),
         )
         for layer in chosen
     ), skipped

@@ -13,6 +13,7 @@ from network_files import params
 from torch import Tensor, nn
 
 import ifspace.models as m
+from ifspace.bench.clock import Limits
 from ifspace.block import Composition
 from ifspace.errors import SettingError
 from ifspace.floors import Floors
@@ -20,6 +21,7 @@ from ifspace.groups.full_field import front_blocks
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.models.decomposition import plan_decomposition
+from ifspace.models.measuring import NetworkTimes
 from ifspace.models.sources import on_shapes
 from ifspace.nn.block import LastAxisBlock
 from ifspace.reach import field_after
@@ -243,6 +245,10 @@ def test_an_illegal_edit_is_named_with_its_line(
         ("--params 50% --exclude x.*,stem", "--exclude matches no layer: got 'x.*'"),
         ("--params 0%", "shares of the network as it is such as 60%"),
         ("--latency-budget-ms 70%", "options that do not go together"),
+        ("--latency 70%", "--latency MODEL or --measure beside it"),
+        ("--latency 70% --latency-budget-ms 3 --measure", "two budgets of latency"),
+        ("--latency a.csv --params 50% --measure", "latencies twice"),
+        ("--measure", "options that do not go together"),
         ("--params 50% --dry-run --save a.safetensors", "options that do not go together"),
         ("--block DW+PW --dry-run", "options that do not go together"),
         ("--params 50% --classifier --cheapest", "options that do not go together"),
@@ -252,6 +258,48 @@ def test_an_illegal_edit_is_named_with_its_line(
 )
 def test_wrong_options_are_one_line(run: Callable, options: str, what: str) -> None:
     run(*COMMAND, *options.split()).fails_with(what)
+
+
+@pytest.mark.slow
+def test_layers_are_timed_here_and_times_are_kept(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        "ifspace.models.measuring.CANDIDATES", Limits(budget_s=0.01, min_rounds=2, max_rounds=2)
+    )
+    command = (*COMMAND, "--params", "80%", "--measure", *JSON)
+    first = run(*command).json
+    times = first["measured"]
+    assert all(ms > 0 for name in ("predicted_ms", "measured_ms") for ms in times[name])
+    (file,) = (tmp_path / "cache" / "ifspace").iterdir()
+    kept = json.loads(file.read_text())
+    assert (times["timed"], times["kept"]) == (len(kept), 0)
+    change = sum(after - before for before, after in (x["latency_ms"] for x in first["replaced"]))
+    before, after = times["predicted_ms"]
+    assert after == pytest.approx(before + change)
+    # None that is slower than its layer is taken.
+    assert all(after <= before for before, after in (x["latency_ms"] for x in first["replaced"]))
+    # What is known is not timed again, and what is missing is.
+    file.write_text(json.dumps(dict(list(kept.items())[:-7])))
+    again = run(*command).json["measured"]
+    assert again["timed"] == 7
+    # With times that are given the budget of the whole network decides.
+    fixed = {key: 4.0 if key.startswith(("conv", "linear")) else 1.0 for key in kept}
+    file.write_text(json.dumps(fixed))
+    monkeypatch.setattr(
+        "ifspace.models.measuring.Measurer.network_times",
+        lambda *_: NetworkTimes(Fraction(40), Fraction(30), 5),
+    )
+    ended = run(*COMMAND, "--latency", "80%", "--measure", *JSON)
+    assert len(ended.json["replaced"]) == 3  # 8 of 40 ms, 3 a layer
+    assert ended.json["measured"]["predicted_ms"] == [40, 31]
+    assert ended.json["measured"]["measured_ms"] == [40, 30]
+    assert ended.json["budgets"] == {"latency_ms": 32}
+    assert "predicted 40.000 → 31.000 ms" in run(*COMMAND, "--latency", "80%", "--measure").out
+    least = run(*COMMAND, "--latency", "1%", "--measure")
+    assert least.status == 3
+    assert "allowed: at least 22.0 milliseconds" in least.err  # 6 layers at 3 ms less
 
 
 @pytest.mark.slow
