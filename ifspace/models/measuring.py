@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,14 @@ class Measurer:
     read: int = 0
     _known: dict[str, float] | None = None
     _earlier: frozenset[str] = frozenset()
+
+    @classmethod
+    def on(cls, device: str = "cpu", batch: int = 1) -> Self:
+        """Return what measures on a device of this machine, such as "cuda".
+
+        Raises: SettingError for a device that is not there.
+        """
+        return cls(batch, find_device(device))
 
     @property
     def path(self) -> Path:

@@ -374,10 +374,9 @@ def _measurer(
     check_installed(
         {**TORCH, "psutil": "bench"}, "layers are timed with these packages", extras="bench"
     )
-    from ifspace.bench.machine import find_device
     from ifspace.models.measuring import Measurer
 
-    return Measurer(batch or 1, find_device(device or "cpu"))
+    return Measurer.on(device or "cpu", batch or 1)
 
 
 def _with_weights(source: ModelSource, weights: Path | None, pretrained: bool) -> ModelSource:
