@@ -100,3 +100,44 @@ def contradiction(got: str, allowed: str) -> SolverError:
 def seconds_left(deadline: float | None) -> float | None:
     """Return the seconds until a deadline of time.monotonic, 0 after it, None without one."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def least_of_cuts(
+    values: Any, slopes: Any, points: Any, low: Any, high: Any, rows: Any
+) -> tuple[float, Any, Any]:
+    """Return the least of the largest of some planes over a box, where it is, and their shares.
+
+    Plane i has `values` [n] at `points` [n, m] and `slopes` [n, m]; the box is `low` to `high` [m],
+    and `rows` [k, m] times the place are at most 0. Shares [n] sum to 1: those with which the
+    slopes of the planes balance at the least. Where the solver fails, the lowest plane's own point.
+    """
+    import numpy as np
+    from ortools.linear_solver import pywraplp
+
+    solver = pywraplp.Solver.CreateSolver("GLOP")
+    unbounded = solver.infinity()
+    height = solver.NumVar(-unbounded, unbounded, "")
+    # Coordinates as shares of the box, values of the lowest plane's: the sides may differ by orders
+    # of magnitude.
+    sizes, lowest = high - low, int(np.argmin(values))
+    unit = max(1.0, abs(float(values[lowest])))
+    place = [solver.NumVar(0.0, 1.0, "") for _ in sizes]
+    limits = []
+    for value, slope, point in zip(values, slopes, points, strict=True):
+        tilt = slope * sizes / unit
+        start = float(value + slope @ (low - point)) / unit
+        limits.append(
+            solver.Add(
+                height >= start + sum(float(t) * x for t, x in zip(tilt, place, strict=True))
+            )
+        )
+    for row in rows:
+        tilt = row * sizes / np.abs(row * sizes).max()
+        total = sum(float(t) * x for t, x in zip(tilt, place, strict=True))
+        solver.Add(total <= -float(row @ low) / float(np.abs(row * sizes).max()))
+    solver.Minimize(height)
+    if solver.Solve() != pywraplp.Solver.OPTIMAL:
+        return float(values[lowest]), points[lowest], np.eye(len(values))[lowest]
+    shares = np.maximum(0.0, [limit.dual_value() for limit in limits])
+    where = low + sizes * np.array([x.solution_value() for x in place])
+    return unit * float(height.solution_value()), where, shares / max(shares.sum(), 1e-12)

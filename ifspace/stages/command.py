@@ -30,6 +30,8 @@ from ifspace.stages.defaults import (
     BARE,
     BOTTLENECKS,
     CLASSES,
+    ENTROPY,
+    ENTROPY_S,
     EXPANSIONS,
     FIRST_WIDTH,
     FIXED_OBJECTIVE,
@@ -445,13 +447,17 @@ _LAYOUT_OPTIONS: Final = (
     click.option(
         "--objective",
         type=OneOf(
-            ["gain", "log-gain", "macs-3/4", "width-field", "energy", "latency", "peak-memory"]
+            [
+                *("gain", "log-gain", "macs-3/4", "width-field", "energy"),
+                *("latency", "peak-memory", ENTROPY),
+            ]
         ),
         help="What is maximised: the gain of the information field or its logarithm; the sum over "
         "all layers of MACs^(3/4); of width^(3/4) times side times ln of the fan-in; the layout "
         f"energy. Ties go to the next one. {FREE_OBJECTIVE} if widths are free, {FIXED_OBJECTIVE} "
         "if they are fixed, as in the papers. Or what is minimised, down to --least-gain: latency, "
-        "with --latency; peak-memory, with --dtype.",
+        f"with --latency; peak-memory, with --dtype. {ENTROPY}: that of DeepMAD, of five stages of "
+        "bottlenecks whose widths, kernels and depths are chosen within --params and --macs.",
     ),
     click.option(
         "--least-gain",
@@ -607,6 +613,9 @@ def layout_command(
     `ifspace.models.load(FILE)` reads it.
     """
     check_solver("layouts", ", or ask `ifspace organize` for the greedy organizer")
+    if options["objective"] == ENTROPY:
+        _entropy_layout(context, output, time_limit, save)
+        return
     from ifspace.floors import ParamsRange
     from ifspace.stages.allocate import best_stages
     from ifspace.stages.entry import assumed_style, layout_problem
@@ -673,6 +682,31 @@ def layout_command(
     if len(answer.plans) < top:
         reason = "time ran out" if out_of_time else "there are no more"
         output.note(f"{len(answer.plans)} of the {top} layouts asked for were found: {reason}")
+
+
+def _entropy_layout(
+    context: click.Context, output: Output, time_limit: float | None, save: Path | None
+) -> None:
+    """Find the layout of bottlenecks of the most entropy within budgets, with a bound."""
+    from ifspace.stages.entropy.command import EntropyReport, entropy_problem, refuse_others
+    from ifspace.stages.entropy.solve import best_entropy
+
+    default = click.core.ParameterSource.DEFAULT
+    own = {option.name for option in context.command.params[: len(_LAYOUT_OPTIONS)]}
+    given = context.params
+    refuse_others([n for n in given if n in own and context.get_parameter_source(n) != default])
+    problem = entropy_problem(
+        given["params"], given["macs"], given["input"], given["max_depth"], given["stage"]
+    )
+    output.check()
+    if save is not None:
+        check_save(save)
+    answer = best_entropy(problem, time_limit_s=ENTROPY_S if time_limit is None else time_limit)
+    report = EntropyReport(problem, answer, given["classes"] or CLASSES)
+    saved = save_layout(output, save, report.layout, None, STYLE)
+    output.emit(report.forms(saved), keep=answer.best is not None)
+    if answer.best is None:
+        no_plan(context, report.message, answer.status is Status.UNKNOWN)
 
 
 def _check_alone(options: Mapping[str, Any], save: Path | None) -> None:

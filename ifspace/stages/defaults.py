@@ -40,3 +40,7 @@ FREE: Final = "free"
 # What is maximised where widths are free, and where they are fixed as in the papers.
 FREE_OBJECTIVE: Final = "macs-3/4"
 FIXED_OBJECTIVE: Final = "gain"
+# The objective that stages of bottlenecks are chosen for, `ifspace.stages.entropy`, and the seconds
+# after which its search ends where none are given.
+ENTROPY: Final = "entropy"
+ENTROPY_S: Final = 60.0

@@ -1,0 +1,1 @@
+"""Layouts of bottlenecks of the most entropy within budgets, with a bound on all of them."""
