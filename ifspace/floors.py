@@ -8,6 +8,7 @@ Depthwise layers and shuffles do not mix channels, and no floor holds for them.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from functools import cache
 from typing import Any, Final
 
 from ifspace.errors import ARGUMENT, SettingError
@@ -217,11 +218,12 @@ def leaves_nothing(
     )
 
 
+@cache
 def kinds_without_choice(
-    kinds: Iterable[str],
-    width_pairs: Iterable[tuple[int, int]],
+    kinds: tuple[str, ...],
+    width_pairs: tuple[tuple[int, int], ...],
     overlaps: tuple[Fraction, ...],
-    orders: Sequence[str] = (ROLLING,),
+    orders: tuple[str, ...] = (ROLLING,),
     *,
     may_copy: bool = True,
     floors: Floors = NO_FLOORS,
@@ -230,12 +232,11 @@ def kinds_without_choice(
 
     `may_copy` as in `ConvKind.group_counts`.
 
-    >>> kinds_without_choice(("PW", "GC", "SH"), [(7, 7)], ())
+    >>> kinds_without_choice(("PW", "GC", "SH"), ((7, 7),), ())
     ('GC', 'SH')
-    >>> kinds_without_choice(("PW", "GC", "SH"), [(8, 8)], (), floors=Floors(least_fan_in=8))
+    >>> kinds_without_choice(("PW", "GC", "SH"), ((8, 8),), (), floors=Floors(least_fan_in=8))
     ('GC',)
     """
-    pairs = tuple(width_pairs)
 
     def fits(kind: str) -> bool:
         row = find_kind(kind)
@@ -245,7 +246,7 @@ def kinds_without_choice(
                 row.choices(c_in, c_out, overlaps, orders=orders, may_copy=may_copy),
                 [(c_in, c_out)],
             )
-            for c_in, c_out in pairs
+            for c_in, c_out in width_pairs
             if row.mixing or c_in == c_out
         )
 

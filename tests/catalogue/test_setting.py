@@ -131,7 +131,7 @@ def test_at_unequal_widths_a_kind_needs_one_pair_that_it_fits() -> None:
     setting = EnumerationSetting(channels=13, out_channels=26, kinds=("DW", "GPW", "SH"))
     assert setting.width_pairs == ((13, 13), (13, 26), (26, 26))
     assert setting.usable_kinds == ("DW", "GPW", "SH")
-    assert kinds_without_choice(("GPW", "SH"), [(13, 26)], OVERLAPS) == ("SH",)
+    assert kinds_without_choice(("GPW", "SH"), ((13, 26),), OVERLAPS) == ("SH",)
     note = EnumerationSetting(channels=16, out_channels=15, kinds=("PW", "GC")).notes()
     assert note == ()  # GC fits between the 16 channels before the change
     inner = EnumerationSetting(channels=13, bottleneck="1/13", kinds=("PW", "DW", "SH"))
