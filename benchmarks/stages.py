@@ -1,6 +1,7 @@
 """How fast stage layouts are proven, beside exhaustive search and the published organizer.
 
-`python -m benchmarks.stages` writes `stages-bench.md` and `stages-bench.csv` into `results/`.
+`python -m benchmarks.stages` writes `stages-bench.md` and `stages-bench.csv` into `results/`;
+`--quick` takes a few of the cases, in a minute, and prints them.
 The exhaustive search goes through every block, width and depth of every stage, with the gain and
 cost of each stage counted once.
 """
@@ -9,6 +10,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from itertools import product
 from math import fsum, prod
@@ -18,13 +20,15 @@ from typing import Any, Final
 from benchmarks.measure import in_turn, write_results
 from ifspace.answer import Status
 from ifspace.bench.record import provenance
+from ifspace.block import Block, Composition
 from ifspace.errors import BlockError, SettingError
 from ifspace.stages.allocate import best_stages
-from ifspace.stages.layout import Layout
+from ifspace.stages.layout import INVERTED, Layout
 from ifspace.stages.networks import (
     make_layout,
     network,
     published_layouts,
+    styled,
 )
 from ifspace.stages.objectives import OBJECTIVES
 from ifspace.stages.organizer import organize
@@ -71,6 +75,18 @@ OBJECTIVE_CASES: Final = (
     Budgets(params=5_000_000, macs=300_000_000),
     Budgets(params=100_000),
     Budgets(macs=20_000_000),
+)
+# Inverted residuals in seven stages, as many and as strided as in MobileNetV2 at 224 pixels.
+INVERTED_SIDES: Final = (112, 112, 56, 28, 14, 14, 7)
+INVERTED_STRIDES: Final = (1, 2, 2, 2, 1, 2, 1)
+INVERTED_WIDTHS: Final = (16, 24, 32, 64, 96, 160, 320)
+# Multiples of 8 near these parts of a width are offered.
+PARTS: Final = (1 / 2, 3 / 4, 1, 5 / 4, 3 / 2, 7 / 4, 2, 5 / 2)
+EXPANSIONS: Final = tuple(map(Fraction, (1, 2, 3, 4, 6)))
+INVERTED_DEPTH: Final = 6
+INVERTED_CASES: Final = (
+    Budgets(params=3_500_000, macs=300_000_000),
+    Budgets(params=2_000_000, macs=150_000_000, activations=4_000_000),
 )
 NETWORKS: Final = tuple(product(("vgg16", "vgg19", "mobilenet", "resnet50"), (32, 224)))
 MOST_DEPTH: Final = 32
@@ -171,9 +187,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     ours(StagesProblem(network("vgg11", 32), Budgets(layers=9)))
-    tables: dict[str, list[Row]] = {"search": [], "wide": [], "objectives": [], "organizer": []}
+    names = ("search", "wide", "objectives", "inverted", "organizer")
+    tables: dict[str, list[Row]] = {name: [] for name in names}
+    if options.quick:
+        for objective in OBJECTIVES:
+            print(_wide(OBJECTIVE_CASES[0], objective), flush=True)
+            print(_inverted(INVERTED_CASES[0], objective), flush=True)
+        return
     for size in SIZES:
         tables["search"].append(_search(*size))
         print(tables["search"][-1], flush=True)
@@ -183,6 +206,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for objective, budgets in product(OBJECTIVES, OBJECTIVE_CASES):
         tables["objectives"].append({"objective": objective, **_wide(budgets, objective)})
         print(tables["objectives"][-1], flush=True)
+    for objective, budgets in product(OBJECTIVES, INVERTED_CASES):
+        tables["inverted"].append(_inverted(budgets, objective))
+        print(tables["inverted"][-1], flush=True)
     for name, side in NETWORKS:
         tables["organizer"] += _compared(name, side)
         print(tables["organizer"][-1], flush=True)
@@ -213,6 +239,32 @@ def _wide(budgets: Budgets, objective: str = "gain") -> Row:
     problem = choices(5, 16, len(BLOCKS), len(WIDTHS))
     blocks = Blocks(*problem.block_choices[0], BlockChoice.parse(OPEN))
     problem = replace(problem, budgets=budgets, blocks=(blocks,) * 5, objective=objective)
+    return _timed(problem, ("depths", "widths", "blocks"))
+
+
+def inverted(budgets: Budgets, objective: str) -> StagesProblem:
+    """Return the problem of seven stages of inverted residuals whose expansions are chosen."""
+    block = BlockChoice(Composition.parse("PW+DW+PW"), Block.parse("PW+DW+PW"), type=INVERTED)
+    ends = styled("mobilenet", 3, 32, INVERTED_SIDES[0], 1000)
+    start = make_layout("DW+PW", INVERTED_SIDES, INVERTED_WIDTHS, (1,) * 7, INVERTED_STRIDES, ends)
+    widths = tuple(
+        tuple(sorted({max(8, 8 * round(width * part / 8)) for part in PARTS}))
+        for width in INVERTED_WIDTHS
+    )
+    blocks = Blocks(*(block.expanded(expansion) for expansion in EXPANSIONS))
+    return StagesProblem(start, budgets, widths, (blocks,) * 7, INVERTED_DEPTH, objective=objective)
+
+
+def _inverted(budgets: Budgets, objective: str) -> Row:
+    row: Row = {"objective": objective, "activations": ""}
+    if budgets.activations is not None:
+        row["activations"] = f"{budgets.activations:,}"
+    return row | _timed(inverted(budgets, objective), ("depths", "widths"), expansions=True)
+
+
+def _timed(problem: StagesProblem, names: Sequence[str], expansions: bool = False) -> Row:
+    """Return the row of the best layout of a problem within the time."""
+    budgets = problem.budgets
     start = time.perf_counter()
     answer = best_stages(problem, time_limit_s=LIMIT_S)
     seconds = time.perf_counter() - start
@@ -220,12 +272,15 @@ def _wide(budgets: Budgets, objective: str = "gain") -> Row:
     row = {name: row.get(name, "") for name in ("params", "macs", "layers")}
     row |= {"seconds": f"{seconds:.1f}", "status": answer.status.name.lower()}
     if not answer.plans or answer.bound is None:
-        return row | dict.fromkeys(("gain", "bound", "gap", "depths", "widths", "blocks"), "")
+        return row | dict.fromkeys(("gain", "bound", "gap", *names), "")
     gain, layout = answer.plans[0].objective(), answer.plans[0].layout
     row |= {"gain": f"{gain:.4f}", "bound": f"{answer.bound:.4f}"}
     row["gap"] = f"{(answer.bound - gain) / gain:.2%}"
-    for name in ("depths", "widths", "blocks"):
+    for name in names:
         row[name] = " ".join(map(str, getattr(layout, name)))
+    if expansions:
+        ratios = (Fraction(s.repeated.inner_width, s.repeated.channels) for s in layout.stages)
+        row["expansions"] = " ".join(map(str, ratios))
     return row
 
 
@@ -278,6 +333,12 @@ def _page(command: str, tables: dict[str, list[Row]]) -> list[str]:
         "the column gain has the value of the objective. Proven, or with a gap of at most "
         f"{_worst_gap(tables['objectives'])}.",
         _table([_without_empty(row) for row in tables["objectives"]]),
+        "## Seven stages of inverted residuals",
+        f"Sides, strides and classifier of MobileNetV2 at 224 pixels; of each stage 1 to "
+        f"{INVERTED_DEPTH} blocks, expansions {', '.join(map(str, EXPANSIONS))}, and up to "
+        f"{len(PARTS)} widths around MobileNetV2's. At most {LIMIT_S:.0f} s each, ties included. "
+        f"Proven, or with a gap of at most {_worst_gap(tables['inverted'])}.",
+        _table([_without_empty(row) for row in tables["inverted"]]),
         "## Beside the published organizer",
         "The total gain of the layout where the greedy organizer ends, and of each published "
         "layout with the classifier of its data set; the greatest gain proven at equal or smaller "

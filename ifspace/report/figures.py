@@ -89,8 +89,16 @@ def planned_layout(plan: PlannedLayout) -> Figure:
         shares = [100 * value / total for value in values]
         axes.bar(places, shares, bar, color=shade, label=f"{title}: {total:,} in the stages")
     ticks = [f"{n}\n{s['depth']} × {s['width']}" for n, s in enumerate(plan.stages, start=1)]
+    meanings = ["stage, blocks × channels"]
+    for name, meaning in (("expansion", "width inside"), ("stride", "stride")):
+        # Of layouts whose stages differ in it, and of files that have it.
+        values = [stage[name] for stage in plan.stages]
+        if None not in values and {str(value) for value in values} != {"1"}:
+            marks = [f"\n×{v}" if name == "expansion" else f"\nstride {v}" for v in values]
+            ticks = [tick + mark for tick, mark in zip(ticks, marks, strict=True)]
+            meanings.append(f"× {meaning}" if name == "expansion" else meaning)
     axes.set_xticks(range(len(ticks)), ticks)
-    axes.set_xlabel("stage, blocks × channels")
+    axes.set_xlabel(", ".join(meanings))
     axes.set_ylabel("share of all stages, %")
     axes.set_title(f"Layout {plan.name}: greatest {plan.objective}")
     axes.legend(fontsize=8)

@@ -413,7 +413,7 @@ def _plan(path: Path) -> PlannedLayout:
         plan = values["plans"][0]
         stages = tuple(
             {name: stage[name] for name in ("width", "depth", "params", "macs")}
-            | {"latency_ms": stage.get("latency_ms")}
+            | {name: stage.get(name) for name in ("latency_ms", "expansion", "stride")}
             for stage in plan["stages"]
         )
         name = path.stem.partition("-")[2]

@@ -333,8 +333,7 @@ class LayoutReport:
         left = {name: limit - amounts[name] for name, limit in problem.budgets.limits.items()}
         is_rough = _is_extrapolated(problem, layout)
         texts = [
-            (MARK if is_rough and name == "latency_ms" else "") + amounts_text({name: amount})
-            for name, amount in left.items()
+            _mark(name, is_rough) + amounts_text({name: amount}) for name, amount in left.items()
         ]
         lines.append(("left over", ", ".join(texts)))
         lines += _binding_facts(self.answer.plans[0]) + self._kept_facts()
@@ -462,7 +461,13 @@ def _compared_row(name: str, report: LayoutReport, plan: StagePlan) -> tuple[Any
         short(layout.params),
         short(layout.macs),
         layout.layers,
-        commas((f"{share:.0%} {_NAMES[n]}" for n, share in shares(plan).items()), ", "),
+        commas(
+            (
+                f"{_mark(n, _is_extrapolated(plan.problem, layout))}{share:.0%} {_NAMES[n]}"
+                for n, share in shares(plan).items()
+            ),
+            ", ",
+        ),
         commas((_NAMES[n] for n in binding(plan).exceeding), ", "),
     )
 
@@ -532,7 +537,11 @@ def _plain(amounts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _binding_facts(plan: StagePlan) -> Facts:
     """Return what is spent of each budget, and which budgets keep the plan from growing."""
-    spent = [f"{share:.1%} of {_NAMES[name]}" for name, share in shares(plan).items()]
+    is_rough = _is_extrapolated(plan.problem, plan.layout)
+    spent = [
+        f"{_mark(name, is_rough)}{share:.1%} of {_NAMES[name]}"
+        for name, share in shares(plan).items()
+    ]
     bound = binding(plan)
     if not bound.steps:
         text = "no budget: no stage may be deeper or wider; --max-depth or other widths allow it"
@@ -623,10 +632,9 @@ def _stages_table(plan: StagePlan) -> Table:
             else f"{side}×{side}×{channels}",
             ">least fan-in": plan.layout.least_fan_ins[index],
         }
-        amounts, spent = stage_amounts(plan, index), _stage_shares(plan, index)
-        is_rough = _is_extrapolated_in(plan, index) and amounts.get("latency_ms") is not None
+        spent, is_rough = _stage_shares(plan, index), _is_extrapolated_in(plan, index)
         row |= {
-            f">{_NAMES[name]}": MARK * (is_rough and name == "latency_ms") + f"{share:.1%}"
+            f">{_NAMES[name]}": f"{_mark(name, is_rough)}{share:.1%}"
             for name, share in spent.items()
         }
         rows.append({name: cell for name, cell in row.items() if not hidden.get(name)})
@@ -665,6 +673,11 @@ def _steps_table(plan: StagePlan) -> Table:
 def _is_extrapolated(problem: StagesProblem, layout: Layout) -> bool:
     """Return whether some block of a layout is outside the shapes of the latency model."""
     return bool(latency_values(problem, layout).get("extrapolated"))
+
+
+def _mark(name: str, is_rough: bool) -> str:
+    """Return the mark of a time that is extrapolated, nothing for other amounts."""
+    return MARK if is_rough and name == "latency_ms" else ""
 
 
 def _cost_text(name: str, cost: Any, is_rough: bool) -> str:

@@ -186,7 +186,7 @@ def network(name: str, side: int) -> Layout:
             f"unknown {ARGUMENT}",
             got=repr(name),
             allowed=", ".join(NETWORKS),
-            remedy="choose one of them",
+            remedy="choose one of them; `ifspace optimize` takes other networks",
             argument="network",
         )
     whole_number(side, "side", 1, MAX_SIDE)

@@ -57,6 +57,16 @@ def test_a_layout_is_drawn_by_stage(run: Callable, tmp_path: Path) -> None:
     ticks = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
     pairs = zip(plan["depths"], plan["widths"], strict=True)
     assert ticks == [f"{n}\n{d} × {w}" for n, (d, w) in enumerate(pairs, start=1)]
+    # Of inverted residuals the width inside, and strides that were chosen.
+    options = ("--expansions", "2,3", "--strides", "free")
+    run("layout", "--stages", "8,4", "--params", "30k", *options, "--quiet", "--out", file)
+    (plan,) = json.loads(file.read_text())["plans"]
+    ((_, drawn),) = layout_figures(read(tmp_path))
+    ticks = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
+    rows = zip(plan["depths"], plan["widths"], plan["expansions"], plan["strides"], strict=True)
+    assert ticks == [
+        f"{n}\n{d} × {w}\n×{e}\nstride {s}" for n, (d, w, e, s) in enumerate(rows, start=1)
+    ]
     file.write_text("{}")
     with pytest.raises(SettingError, match=r"layout-small\.json is not a file of results"):
         read(tmp_path)

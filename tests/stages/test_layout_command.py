@@ -618,6 +618,9 @@ def test_a_model_of_bench_bounds_a_layout(run: Callable, tmp_path: Path) -> None
     table = run(*stages, *bound, "--blocks", "CONV,DW+PW").out
     assert f" ~{ended.json['plans'][0]['latency_ms']:.3f}\n" in table
     assert re.search(r"left over +~[\d.]+ milliseconds\n", table)
+    # So are the shares of the budget, of each stage and in all.
+    assert re.search(r"spent +~[\d.]+% of ms\n", table)
+    assert len(re.findall(r" ~[\d.]+%\n", table)) == 2
     step = ended.json["plans"][0]["stages"][0]["one_more_block"]
     assert f" ~{step['costs']['latency_ms']:+.3f} " in table
     run(*stages, *bound, "--batch", 1).fails_with("--batch is not that of the latencies: got 1")
