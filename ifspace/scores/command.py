@@ -21,6 +21,7 @@ from ifspace.models.options import (
 
 if TYPE_CHECKING:
     from ifspace.scores.layers import LayerList
+    from ifspace.scores.reliability import ScoredNetwork
 
 _NEEDED = "needed to read real networks; without it give their layers"
 
@@ -33,6 +34,13 @@ _NEEDED = "needed to read real networks; without it give their layers"
         input_option,
         part_option,
         trust_option,
+        click.option(
+            "--beside",
+            metavar="MODEL|FILE.csv",
+            help="Another network, or the file of its convolutions: shows how reliable each number "
+            "was for comparing such two (same strides or not, equal parameters, other groups). "
+            "--input is for both.",
+        ),
         shared("alpha", help="The decay of the gain."),
         shared("save", help="Write the convolutions of MODEL as a file for --layers."),
     )
@@ -45,6 +53,7 @@ def score_command(
     input: str | None,
     part: str | None,
     trust_code: bool,
+    beside: str | None,
     alpha: float,
     save: Path | None,
 ) -> None:
@@ -55,30 +64,48 @@ def score_command(
     torch is needed. Beside each number stands how it ordered trained networks of published data.
     There is no number for the quality of a network.
     """
-    model_or_list(model, layers, input=input, part=part, trust_code=trust_code)
-    from ifspace.scores.layers import read_layers
-    from ifspace.scores.measures import score
+    model_or_list(model, layers, input=None if beside else input, part=part, trust_code=trust_code)
     from ifspace.scores.text import score_forms
 
-    counts: Mapping[str, int] = {}
-    if layers is not None:
-        listed, title, name = read_layers(layers), layers.name, str(layers)
-    else:
-        assert model is not None
-        with networks_needed(_NEEDED):
-            source = ModelSource.of(model, input, trust_code, part=part)
-            for note in source.notes():
-                output.note(note)
-            listed, counts = _layers_of(source)
-            title, name = str(source), source.name
+    network = _scored(output, model, layers, alpha, input, part, trust_code)
+    other = None
+    if beside is not None:
+        is_list = beside.lower().endswith(".csv")
+        name, path = (None, Path(beside)) if is_list else (beside, None)
+        other = _scored(output, name, path, alpha, input)
     if save is not None:
         from ifspace.storage import replacing
 
         with replacing(save) as file:
-            file.write_text(listed.text(), encoding="utf-8")
+            file.write_text(network.layers.text(), encoding="utf-8")
         output.note(f"wrote {save}")
-    result = score(listed, alpha, counts=counts)
-    output.emit(score_forms(title, name, alpha, result))
+    output.emit(score_forms(network, other, alpha))
+
+
+def _scored(
+    output: Output,
+    model: str | None,
+    layers: Path | None,
+    alpha: float,
+    size: str | None = None,
+    part: str | None = None,
+    trust_code: bool = False,
+) -> "ScoredNetwork":
+    """Return a network, or the list of one, with its scores."""
+    from ifspace.scores.layers import read_layers
+    from ifspace.scores.measures import score
+    from ifspace.scores.reliability import ScoredNetwork
+
+    if layers is not None:
+        listed = read_layers(layers)
+        return ScoredNetwork(str(layers), layers.name, listed, score(listed, alpha))
+    assert model is not None
+    with networks_needed(_NEEDED):
+        source = ModelSource.of(model, size, trust_code, part=part)
+        for note in source.notes():
+            output.note(note)
+        listed, counts = _layers_of(source)
+    return ScoredNetwork(source.name, str(source), listed, score(listed, alpha, counts=counts))
 
 
 @click.command("validate", short_help="Compare every score with the accuracies of a table.")

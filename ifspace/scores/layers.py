@@ -7,7 +7,7 @@ normalisation and squeeze-and-excitation have no row, and their parameters are n
 import csv
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -206,6 +206,11 @@ class LayerList:
         """The stride schedule: the sizes that the chain goes through, from the image on."""
         sizes = [self.chain[0].size_in, *(layer.size for layer in self.chain)]
         return tuple(dict.fromkeys(sizes))
+
+    @property
+    def without_groups(self) -> "LayerList":
+        """The layers with one group each and no names: equal for lists that differ in groups."""
+        return LayerList(tuple(replace(layer, groups=1, name="") for layer in self.layers))
 
     def text(self) -> str:
         """Return the list as `read_layers` reads it."""

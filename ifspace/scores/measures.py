@@ -62,6 +62,11 @@ class NetworkScores:
     stages: tuple[ScoredStage, ...]
     joints: int
 
+    @property
+    def values(self) -> dict[str, float]:
+        """The scores, then the counts."""
+        return dict(self.scores) | dict(self.counts)
+
 
 def fields_of(stage: Sequence[ListedLayer], cap: str = "input") -> tuple[Field, ...]:
     """Return the information field after each layer of a stage: height, width and channels.

@@ -6,11 +6,14 @@ The file beside this module is its output; no number of it is in the code of a s
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from importlib.resources import files
 from statistics import median
 from typing import Any, Final
 
+from ifspace.scores.layers import LayerList
+from ifspace.scores.measures import NetworkScores
 from ifspace.scores.validation import ALL, GROUP_SWEEPS, IN_BINS, SAME_STRIDES, UNDER_BUDGETS
 
 FILE: Final = "reliability.csv"
@@ -22,6 +25,20 @@ SITUATIONS: Final[Mapping[str, str]] = {
     GROUP_SWEEPS: "spearman",
     UNDER_BUDGETS: "pick_percentile",
 }
+
+
+# From here on the parameters of two networks are not equal.
+EQUAL_PARAMS: Final = Fraction(11, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredNetwork:
+    """A network with its scores: its name, and a title that has the size of its image too."""
+
+    name: str
+    title: str
+    layers: LayerList
+    result: NetworkScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +71,27 @@ def reliability(score: str, where: str) -> Reliability | None:
         if row["score"] == score and row["where"] == where and row[statistic]
     ]
     return Reliability(min(values), median(values), max(values), len(values)) if values else None
+
+
+def situations(first: ScoredNetwork, second: ScoredNetwork) -> tuple[str, ...]:
+    """Return the situations in which two networks are compared, of `SITUATIONS`.
+
+    They have the same strides or not; a tenth more parameters or less are equal ones; a group sweep
+    is of networks that differ in nothing but groups. A pick under budgets is always one of them.
+    """
+    same_strides = first.layers.strides == second.layers.strides
+    params = sorted(network.result.counts["params"] for network in (first, second))
+    is_sweep = first.layers.without_groups == second.layers.without_groups and [
+        x.groups for x in first.layers.layers
+    ] != [x.groups for x in second.layers.layers]
+    holds = {
+        ALL: not same_strides,
+        SAME_STRIDES: same_strides,
+        IN_BINS: params[1] <= params[0] * EQUAL_PARAMS,
+        GROUP_SWEEPS: is_sweep,
+        UNDER_BUDGETS: True,
+    }
+    return tuple(where for where in SITUATIONS if holds[where])
 
 
 def sets() -> dict[str, int]:

@@ -10,7 +10,7 @@ compared within a set. The published tables in
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Final
@@ -89,7 +89,7 @@ def network_sets(
         rows = []
         for network in members:
             result = score(network.layers, alpha, counts=network.counts)
-            rows.append(dict(result.scores) | dict(result.counts))
+            rows.append(result.values)
             done += 1
             if progress is not None:
                 progress(done, len(networks))
@@ -111,9 +111,9 @@ def _sweeps(lists: Sequence[LayerList]) -> tuple[str, ...]:
     groups_of: dict[str, set[tuple[int, ...]]] = {}
     keys = []
     for listed_layers in lists:
-        layers = listed_layers.layers
-        keys.append(str(LayerList(tuple(replace(layer, groups=1, name="") for layer in layers))))
-        groups_of.setdefault(keys[-1], set()).add(tuple(layer.groups for layer in layers))
+        keys.append(str(listed_layers.without_groups))
+        groups = tuple(layer.groups for layer in listed_layers.layers)
+        groups_of.setdefault(keys[-1], set()).add(groups)
     return tuple(key if len(groups_of[key]) > 1 else str(index) for index, key in enumerate(keys))
 
 

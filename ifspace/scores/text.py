@@ -1,13 +1,29 @@
 """Print scores, and how they order trained networks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import TYPE_CHECKING, Any, Final
 
 from ifspace.cli.options import Forms
-from ifspace.scores.measures import COUNTS, SCORES, TITLES, NetworkScores
-from ifspace.scores.reliability import SITUATIONS, reliability, sets, values_of
-from ifspace.scores.validation import DEFINITIONS, INTERVAL, STATISTICS
+from ifspace.scores.measures import COUNTS, SCORES, TITLES
+from ifspace.scores.reliability import (
+    SITUATIONS,
+    ScoredNetwork,
+    reliability,
+    sets,
+    situations,
+    values_of,
+)
+from ifspace.scores.validation import (
+    ALL,
+    DEFINITIONS,
+    GROUP_SWEEPS,
+    IN_BINS,
+    INTERVAL,
+    SAME_STRIDES,
+    STATISTICS,
+    UNDER_BUDGETS,
+)
 from ifspace.scores.validation import values_of as row_values
 from ifspace.serialize import json_text
 from ifspace.table import Table
@@ -23,53 +39,87 @@ _NO_PROMISE: Final = (
 )
 
 
-def score_forms(title: str, model: str, alpha: float, result: NetworkScores) -> Forms:
-    """Return the scores and counts of a network in every format."""
-    values = dict(result.scores) | dict(result.counts)
-    columns = ("measure", "value", "unit")
-    rows = tuple((name, value, TITLES[name]) for name, value in values.items())
-    table = Table(columns, rows, title)
+def score_forms(network: ScoredNetwork, beside: ScoredNetwork | None, alpha: float) -> Forms:
+    """Return the scores and counts of a network, and of one beside it, in every format."""
+    networks = (network,) if beside is None else (network, beside)
+    columns = ("measure", *(x.name if beside else "value" for x in networks), "unit")
+    rows = tuple(
+        (name, *(x.result.values[name] for x in networks), TITLES[name])
+        for name in network.result.values
+    )
+    table = Table(columns, rows, " beside ".join(x.title for x in networks))
     return {
-        "table": lambda: _score_text(title, alpha, result),
-        "json": lambda: json_text(_score_values(model, alpha, result)),
+        "table": lambda: "\n".join(part.text() for part in _score_tables(networks, alpha)),
+        "json": lambda: json_text(_score_values(network, beside, alpha)),
         "csv": table.csv,
-        "markdown": lambda: "\n".join(
-            part.markdown() for part in (_measure_table(title, result), _stage_table(alpha, result))
-        ),
+        "markdown": lambda: "\n".join(part.markdown() for part in _score_tables(networks, alpha)),
     }
 
 
-def _score_values(model: str, alpha: float, result: NetworkScores) -> dict[str, Any]:
+def _score_values(
+    network: ScoredNetwork, beside: ScoredNetwork | None, alpha: float
+) -> dict[str, Any]:
+    values = _network_values(network) | {"alpha": alpha}
+    if beside is not None:
+        values["beside"] = _network_values(beside)
+        values["situations"] = situations(network, beside)
+    return values | {"reliability": {name: values_of(name) for name in (*SCORES, *COUNTS)}}
+
+
+def _network_values(network: ScoredNetwork) -> dict[str, Any]:
+    result = network.result
     return {
-        "model": model,
-        "alpha": alpha,
+        "model": network.name,
         "scores": result.scores,
         "counts": result.counts,
         "stages": result.stages,
         "joints": result.joints,
-        "reliability": {name: values_of(name) for name in (*SCORES, *COUNTS)},
     }
 
 
-def _score_text(title: str, alpha: float, result: NetworkScores) -> str:
-    return f"{_measure_table(title, result).text()}\n{_stage_table(alpha, result).text()}"
+def _score_tables(networks: Sequence[ScoredNetwork], alpha: float) -> list[Table]:
+    return [
+        _measure_table(networks),
+        *(_stage_table(alpha, x, len(networks) > 1) for x in networks),
+    ]
 
 
-def _measure_table(title: str, result: NetworkScores) -> Table:
-    rows = []
-    for name, value in (dict(result.scores) | dict(result.counts)).items():
-        number = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-        rows.append((name, number, *(_range_text(name, where) for where in SITUATIONS)))
+def _measure_table(networks: Sequence[ScoredNetwork]) -> Table:
+    shown = tuple(SITUATIONS) if len(networks) == 1 else situations(*networks)
+    rows = tuple(
+        (
+            name,
+            *(_number_text(x.result.values[name]) for x in networks),
+            *(_range_text(name, where) for where in shown),
+        )
+        for name in networks[0].result.values
+    )
     notes = (
-        "Beside each: how it ordered trained networks on "
+        f"{_WHERE if len(networks) == 1 else _AS_THESE}: how it ordered trained networks on "
         + listed([f"{name} ({count:,})" for name, count in sets().items()])
-        + ", as least, median and greatest over these sets: Spearman's ρ among all networks of a "
-        "set, those with the same strides, with equal parameters, and with nothing but other "
-        "groups; the mean percentile of the pick under budgets, 50 at random.",
+        + ", as least, median and greatest over these sets. "
+        + "; ".join(f"{where}: {_MEANING[where]}" for where in shown)
+        + ".",
         _NO_PROMISE,
     )
-    columns = ("measure", ">value", *(f">{where}" for where in SITUATIONS))
-    return Table(columns, tuple(rows), title, notes)
+    heads = ("value",) if len(networks) == 1 else tuple(x.name for x in networks)
+    columns = ("measure", *(f">{head}" for head in heads), *(f">{where}" for where in shown))
+    return Table(columns, rows, " beside ".join(x.title for x in networks), notes)
+
+
+_WHERE: Final = "Beside each"
+_AS_THESE: Final = "Beside each, where networks are compared as these two"
+_MEANING: Final[Mapping[str, str]] = {
+    ALL: "Spearman's ρ over a set, whatever the strides",
+    SAME_STRIDES: "Spearman's ρ where feature maps have the same sizes",
+    IN_BINS: "Spearman's ρ within bins of parameters",
+    GROUP_SWEEPS: "Spearman's ρ where nothing but groups differs",
+    UNDER_BUDGETS: "the mean percentile of the pick, 50 at random",
+}
+
+
+def _number_text(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def _range_text(name: str, where: str) -> str:
@@ -94,7 +144,8 @@ def correlation_text(number: float) -> str:
     return text.replace("0.", ".", 1) if abs(number) < 0.995 else text
 
 
-def _stage_table(alpha: float, result: NetworkScores) -> Table:
+def _stage_table(alpha: float, network: ScoredNetwork, with_title: bool) -> Table:
+    result = network.result
     rows = tuple(
         (
             number,
@@ -117,7 +168,7 @@ def _stage_table(alpha: float, result: NetworkScores) -> Table:
             "concatenations, which count as one chain."
         )
     columns = (">stage", "reads", ">channels", ">layers", ">field", ">gain", ">log-gain")
-    return Table(columns, rows, notes=tuple(notes))
+    return Table(columns, rows, network.title if with_title else "", tuple(notes))
 
 
 def size_text(size: "Size") -> str:

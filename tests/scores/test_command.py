@@ -12,7 +12,14 @@ from syrupy.assertion import SnapshotAssertion
 
 from ifspace.scores import COUNTS, SCORES, LayerList, score
 from ifspace.scores.reliability import SITUATIONS, published_rows, reliability, sets
-from ifspace.scores.validation import DEFINITIONS
+from ifspace.scores.validation import (
+    ALL,
+    DEFINITIONS,
+    GROUP_SWEEPS,
+    IN_BINS,
+    SAME_STRIDES,
+    UNDER_BUDGETS,
+)
 
 LIST = (
     "name,kernel,stride,in,out,groups,size\nstem,3,1,3,64,1,32\n,3,1,64,64,1,32\n,3,2,64,128,1,16\n"
@@ -56,6 +63,34 @@ def test_the_text_has_how_reliable_each_was(
     assert all(name in ended.out for name in sets())
     rows = csv.DictReader(io.StringIO(run("score", "--layers", layers, "--format", "csv").out))
     assert [row["measure"] for row in rows] == [*SCORES, *COUNTS]
+
+
+OTHERS = {
+    "other groups": (
+        "3,1,3,64,1,32\n3,1,64,64,4,32\n3,2,64,128,1,16",
+        [SAME_STRIDES, GROUP_SWEEPS],
+    ),
+    "equal parameters": ("3,1,3,64,1,32\n3,2,64,64,1,16\n3,1,64,128,1,8", [ALL, IN_BINS]),
+    "names alone": (LIST.partition("\n")[2].replace("stem", "").replace("\n,", "\n")[1:], None),
+    "wider": ("3,1,3,64,1,32\n3,1,64,96,1,32\n3,2,96,128,1,16", [SAME_STRIDES]),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_situation_is_that_of_the_two_networks(run: Callable, layers: str, name: str) -> None:
+    rows, places = OTHERS[name]
+    Path("other.csv").write_text(f"kernel,stride,in,out,groups,size\n{rows}\n", "utf-8")
+    answer = run("score", "--layers", layers, "--beside", "other.csv", "--format", "json").json
+    expected = [SAME_STRIDES, IN_BINS] if places is None else places
+    assert answer["situations"] == [*expected, UNDER_BUDGETS]
+    assert answer["beside"]["scores"] == score(Path("other.csv")).scores
+    text = run("score", "--layers", layers, "--beside", "other.csv").out.splitlines()
+    heads = text[2].split("  ")
+    assert [head.strip() for head in heads if head][1:] == [
+        layers,
+        "other.csv",
+        *answer["situations"],
+    ]
 
 
 @pytest.mark.slow
