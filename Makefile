@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot bench-blocks bench-models reproduction coverage report results test-gpu bench-gpu test-page clean
+.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-entropy bench-kernels kernels-aot bench-blocks bench-models reproduction coverage report results test-gpu bench-gpu test-page clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench-energy: $(VENV)/.plots  ## time layout energy: exact program, CP-SAT, brut
 bench-stages: $(VENV)/.plots  ## time stage layouts, and compare them with the organizer
 	$(BIN)/python -m benchmarks.stages
 
+bench-entropy: $(VENV)/.plots  ## layouts of the most entropy, their bound over time, into results/
+	$(BIN)/python -m benchmarks.entropy
+
 bench-kernels: $(VENV)/.test  ## time rolling pointwise kernels beside their rivals (DEVICE=cpu)
 	$(BIN)/python -m ifspace.bench.kernels --device $(DEVICE)
 
@@ -105,6 +108,7 @@ results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m experiments.groups_study
 	$(BIN)/python -m benchmarks.energy
 	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m benchmarks.entropy
 	$(MAKE) reproduction
 	$(MAKE) bench-kernels kernels-aot bench-models bench-blocks
 	$(BIN)/python -m ifspace.bench.record --module experiments.training train-check.md
