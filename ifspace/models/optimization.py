@@ -39,6 +39,7 @@ from ifspace.models.replaceable import replaceable_convs
 from ifspace.models.tracing import trace as traced
 from ifspace.models.warm_start import Fit, random_images
 from ifspace.models.weights import names_after
+from ifspace.models.widths import Importance, Narrowing, plan_narrowing
 from ifspace.stages.problem import Blocks, Budgets
 
 
@@ -52,9 +53,10 @@ class OptimizationProblem:
     that of both. `warm_start`: blocks are fitted to their convolutions on `images`, of noise where
     there are none. `grow`: how new units begin, as for `reorganize`. `plan`: the block of each
     layer that is replaced, instead of a search among `blocks`, in the stages that are there.
-    Budgets that are shares are of the network before. `measure`: times
-    layers and blocks here, instead of the latencies of the `search`; a budget of latency is of the
-    whole network then.
+    `widths`: whether widths are what meets the budgets, without blocks. `importance`: of channels,
+    as for `narrow`. Budgets that are shares are of the network before. `measure`: times layers and
+    blocks here, instead of the latencies of the `search`; a budget of latency is of the whole
+    network then.
     """
 
     blocks: Blocks | None = None
@@ -73,6 +75,8 @@ class OptimizationProblem:
     grow: str = "fresh"
     plan: tuple[PlannedBlock, ...] | None = None
     measure: Measurer | None = None
+    widths: bool = False
+    importance: Importance = "l2"
 
     @property
     def objective(self) -> str:
@@ -127,6 +131,7 @@ class Optimization:
     layers: int = 0
     fresh: tuple[str, ...] = ()
     measured: MeasuredNetworks | None = None
+    widths: Narrowing | None = None
 
     @property
     def is_above_peak(self) -> bool:
@@ -138,6 +143,8 @@ class Optimization:
         with_blocks = self.problem.blocks is not None or self.problem.plan is not None
         if most is None or with_blocks or self.reorganized is None:
             return False
+        if self.problem.widths:
+            return False  # widths are chosen within it
         if self.reorganized.live is None:
             raise unknown_peak(self.reorganized.notes)
         return self.reorganized.live.peak > most
@@ -145,7 +152,7 @@ class Optimization:
     @property
     def is_out_of_time(self) -> bool:
         """Whether time ran out before anything was found."""
-        plans = (self.stages, self.blocks)
+        plans = (self.stages, self.blocks, self.widths)
         answers = [plan.answer for plan in plans if plan is not None and plan.answer is not None]
         return any(answer.status is Status.UNKNOWN for answer in answers)
 
@@ -219,6 +226,10 @@ def optimize(
     if stages is not None and stages.end.depths != stages.start.depths:
         network = apply_reorganization(network, stages, problem.seed, problem.grow)
         trace, reorganized = _analyzed(network, trace, problem)
+    if problem.widths:
+        left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+        done = Optimization(problem, before, stages, reorganized, notes=notes)
+        return _narrowed(done, start, network, trace, left_s)
     if problem.blocks is None and problem.plan is None:
         layers, fresh = _fresh_layers(start, network, trace, ())
         done = Optimization(
@@ -317,11 +328,38 @@ def _fresh_layers(
     return len(layers), fresh
 
 
+def _narrowed(
+    done: Optimization,
+    start: EditedNetwork,
+    network: EditedNetwork,
+    trace: Trace,
+    time_limit_s: float | None,
+) -> Optimization:
+    """Return an optimization whose stages are done with the widths that meet the budgets."""
+    problem = done.problem
+    plan, model = plan_narrowing(
+        network.model,
+        trace.image,
+        problem.budgets,
+        importance=problem.importance,
+        time_limit_s=time_limit_s,
+    )
+    if not plan.is_solved:
+        return replace(done, widths=plan)
+    final = plan.network(network, model)
+    trace, after = _analyzed(final, trace, problem)
+    assert (after.params, after.macs) == (plan.after["params"], plan.after["macs"])
+    layers, fresh = _fresh_layers(start, final, trace, ())
+    return replace(
+        done, widths=plan, after=after, network=final, layers=layers, fresh=fresh
+    )
+
+
 def _plan_stages(
     network: EditedNetwork, trace: Trace, problem: OptimizationProblem
 ) -> tuple[Reorganization | None, tuple[str, ...]]:
-    """Return the plan of the stages, None if blocks are to be put in and no unit can move."""
-    by_depths = problem.blocks is None and problem.plan is None
+    """Return the plan of the stages, None if something else changes and no unit can move."""
+    by_depths = problem.blocks is None and problem.plan is None and not problem.widths
     budgets = problem.budgets.sums if by_depths else Budgets()
     try:
         plan = plan_reorganization(
@@ -336,8 +374,7 @@ def _plan_stages(
         )
     except SettingError as error:
         # Without blocks, or when moves were asked for, there is nothing else to do.
-        with_blocks = problem.blocks is not None or problem.plan is not None
-        if error.argument != "model" or not with_blocks or problem.moves:
+        if error.argument != "model" or by_depths or problem.moves:
             raise
         note = "the stages stay as they are: no unit of the network can move"
         return None, () if problem.keeps_stages else (note,)

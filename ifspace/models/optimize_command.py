@@ -126,6 +126,21 @@ _OPTIONS = (
     shared("cap"),
     shared("tie"),
     click.option(
+        "--widths",
+        is_flag=True,
+        help="Narrow the network to meet the budgets: channels that go together, in multiples of "
+        "8, the strongest kept.",
+    ),
+    click.option(
+        "--widths-only", is_flag=True, help="Narrow it, and leave the stages as they are."
+    ),
+    click.option(
+        "--importance",
+        metavar="HOW",
+        help="With --widths: l1 or l2, the norm of the weights that write a channel, or a CSV file "
+        "with the columns layer, channel and importance; l2 if not given.",
+    ),
+    click.option(
         "--block",
         metavar="B",
         help="The block that convolutions become, its groups written: such as DW+RPW(2,1/2).",
@@ -275,7 +290,9 @@ def command(
     greatest total gain within the budgets, proven, and of equal gain those that change the fewest
     units; an amount without a budget does not grow. With blocks it is the blocks that do, in the
     stages of the organizer, or with --blocks-only in those that are there: as few as it takes,
-    proven. Amounts may end in k, M or G. Peak memory is that of the network that comes out: blocks
+    proven. With --widths or --widths-only the widths do: those of the greatest sum of MACs^(3/4)
+    over the layers; an amount without a budget is at most what it is with all widths narrowed
+    alike. Amounts may end in k, M or G. Peak memory is that of the network that comes out: blocks
     are chosen within it, proven; the depths of stages are not, and a network that needs more is no
     answer.
 
@@ -421,6 +438,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
     front = takes_front(options)
     budgets = present("params", "macs", "latency_budget_ms", "peak_memory")
     organizer = present("moves", "theta")
+    widths = present("widths", "widths_only")
     timed = options["latency_budget_ms"] is not None or options["objective"] == "latency_ms"
     timed = timed and not options["measure"]
     for wrong, present_options, allowed in (
@@ -467,7 +485,15 @@ def check_combination(options: Mapping[str, Any]) -> None:
             "--moves and --theta where stages are reorganized",
         ),
         (
-            bool(organizer and budgets) and not blocks and not front,
+            bool(widths),
+            [*widths[:1], *blocks, *present("stages_only", "blocks_only")],
+            "widths in stages with or without moves, or blocks",
+        ),
+        (options["widths_only"], ["widths_only", *organizer, *present("grow")], "--widths alone"),
+        (bool(widths) and not budgets, [*widths[:1], "no budget"], "--params or --macs beside it"),
+        (not widths, [*present("importance"), "no --widths"], "--widths or --widths-only"),
+        (
+            bool(organizer and budgets) and not blocks and not front and not widths,
             [*organizer, *budgets],
             "moves of the organizer, or the best depths within a budget",
         ),
@@ -507,7 +533,8 @@ def takes_front(options: Mapping[str, Any]) -> bool:
 
     budgets = has("params", "macs", "latency_budget_ms", "peak_memory")
     return budgets and not has(
-        *("block", "blocks", "cheapest", "plan", "stages_only", "moves", "theta", "grow")
+        *("block", "blocks", "cheapest", "plan", "stages_only", "moves", "theta", "grow"),
+        *("widths", "widths_only"),
     )
 
 
@@ -528,7 +555,7 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
             peak_memory=options["peak_memory"],
             dtype=options["dtype"],
         ),
-        keep_stages=options["blocks_only"] or takes_front(options),
+        keep_stages=options["blocks_only"] or options["widths_only"] or takes_front(options),
         moves=options["moves"],
         theta=options["theta"] or 0,
         alpha=options["alpha"],
@@ -549,6 +576,8 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
         seed=seed,
         grow=options["grow"] or "fresh",
         plan=None if options["plan"] is None else read_plan(options["plan"]),
+        widths=options["widths"] or options["widths_only"],
+        importance=options["importance"] or "l2",
     )
 
 

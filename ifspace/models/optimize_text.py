@@ -27,6 +27,7 @@ from ifspace.models.options import (
 from ifspace.models.reorganization import Reorganization
 from ifspace.models.replaceable import CLASSIFIER
 from ifspace.models.warm_start import Fit
+from ifspace.models.widths_text import widths_text, widths_values
 from ifspace.serialize import json_text
 from ifspace.stages.layout import Layout
 from ifspace.stages.problem import amounts_text
@@ -128,6 +129,8 @@ class OptimizationReport:
         stages, blocks = self.optimization.stages, self.optimization.blocks
         if self.optimization.is_above_peak:
             return str(self._peak_error())
+        if self.optimization.widths is not None:
+            return str(self.optimization.widths.budgets_error())
         if blocks is None:
             assert stages is not None
             blocks_help = ", or let --cheapest find blocks" if self.optimization.replaceable else ""
@@ -197,6 +200,7 @@ class OptimizationReport:
             "fresh": None
             if after is None
             else {"layers": len(optimization.fresh), "of": optimization.layers},
+            "widths": widths_values(optimization.widths),
             "saved": self.saved,
         }
 
@@ -204,7 +208,8 @@ class OptimizationReport:
         optimization, before = self.optimization, self.optimization.before
         assert optimization.after is not None
         reports = [("before", before, False), ("after", optimization.after, True)]
-        if optimization.blocks is not None and optimization.reorganized not in (None, before):
+        changed_again = optimization.blocks is not None or optimization.widths is not None
+        if changed_again and optimization.reorganized not in (None, before):
             reports.insert(1, ("stages reorganized", optimization.reorganized, True))
         plan = optimization.blocks
         times = None if plan is None else plan.replaced_latencies
@@ -243,7 +248,8 @@ class OptimizationReport:
         notes += _fresh_facts(optimization) + _share_facts(optimization)
         totals += "\n" + facts([*notes, *(("gain", note) for note in self._gain_notes())])
         blocks_text = _diff_text(optimization) if self.as_diff else _blocks_text(optimization)
-        return "\n".join(text for text in (self._stages_text(), blocks_text, totals) if text)
+        texts = (self._stages_text(), blocks_text, widths_text(optimization.widths), totals)
+        return "\n".join(text for text in texts if text)
 
     def _growth_facts(self) -> Facts:
         """Return which amounts are greater than before: they do not follow the parameters.

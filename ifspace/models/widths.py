@@ -59,7 +59,7 @@ class Narrowing:
 
     `widths`: those that could change. `fixed`: the layers whose widths cannot, and why. `before`
     and `after`: parameters, MACs of one image, elements that layers write, and where it is bounded
-    the peak memory in bytes. `uniform`: the same of all widths narrowed alike. `answer`: the proof;
+    the peak memory in bytes. `alike`: the same of all widths narrowed alike. `answer`: the proof;
     `step`: what is removed, None where nothing keeps the budgets.
     """
 
@@ -71,7 +71,7 @@ class Narrowing:
     before: Mapping[str, int]
     answer: Answer[WidthPlan]
     after: Mapping[str, int] = field(default_factory=dict)
-    uniform: Mapping[str, int] = field(default_factory=dict)
+    alike: Mapping[str, int] = field(default_factory=dict)
     step: Narrow | None = None
 
     @property
@@ -79,12 +79,21 @@ class Narrowing:
         """Whether there are widths within the budgets."""
         return self.step is not None
 
+    def network(self, start: EditedNetwork, model: nn.Module) -> "NarrowedNetwork":
+        """Return the narrowed `model` with the record of the network `start` and this plan."""
+        assert self.step is not None
+        edits = start.edits.for_image(self.image).then(self.step)
+        return NarrowedNetwork(model, edits, self)
+
     def check(self) -> None:
         """Check that there are widths within the budgets. Raises: SettingError."""
         if not self.is_solved:
-            raise budgets_error(
-                "set of widths", self.answer, self.budgets.limits, "raise the budget"
-            )
+            raise self.budgets_error()
+
+    def budgets_error(self) -> SettingError:
+        """Return the error for budgets that no widths keep."""
+        limits = self.budgets.limits
+        return budgets_error("set of widths", self.answer, limits, "raise the budget")
 
     def __repr__(self) -> str:
         """Return the amounts before and after."""
@@ -146,9 +155,7 @@ def narrow(
         time_limit_s=time_limit_s,
     )
     plan.check()
-    assert plan.step is not None
-    edits = edited.edits.for_image(plan.image).then(plan.step)
-    return NarrowedNetwork(model, edits, plan)
+    return plan.network(edited, model)
 
 
 def plan_narrowing(
@@ -210,7 +217,6 @@ def _narrowing(
     step: Narrow | None,
 ) -> Narrowing:
     image = channels.image.shape
-    uniform = problem.uniform
     return Narrowing(
         image=(int(image[1]), int(image[2]), int(image[3]))
         if len(image) == 4
@@ -225,7 +231,7 @@ def _narrowing(
         before=problem.amounts(problem.most),
         answer=answer,
         after={} if answer.best is None else answer.best.amounts,
-        uniform={} if uniform is None else problem.amounts(uniform),
+        alike=problem.alike,
         step=step,
     )
 

@@ -6,9 +6,8 @@ widths, and one variable for each product makes all budgets linear. The objectiv
 concave functions of the MACs of layers, each bounded by its tangents; it is counted again exactly
 for the plan, and the tangents, which are never below it, give the bound.
 
-Where all widths are narrowed alike an amount without a budget falls too. That *uniform* plan is
-where the search starts, and no amount of the answer is above its own: a budget on parameters alone
-does not buy parameters with MACs or memory traffic.
+Where all widths are narrowed alike an amount without a budget falls too: no amount of the answer is
+above that. So a budget on parameters alone does not buy parameters with MACs or memory traffic.
 
 Reference: docs/concepts.md, widths; MATH of ifspace, section 5, for the objectives.
 """
@@ -21,7 +20,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from math import ceil, floor, fsum, gcd
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +33,7 @@ from ifspace.stages.problem import Budgets, check_faults
 from ifspace.values import choice, set_fields
 
 Counts = tuple[int, ...]
+Number = TypeVar("Number", int, float)
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 # The index of a width, and the number that it changes to.
@@ -42,7 +42,7 @@ PEAK_MEMORY: Final = "peak_memory"
 # The power of a layer's MACs that counts in each objective: at most 1, so that it is concave.
 OBJECTIVES: Final[Mapping[str, float]] = {"macs-3/4": 0.75, "macs": 1.0}
 BOUNDED: Final = ("params", "macs", PEAK_MEMORY)
-# Of a network with widths, what is never above that of all widths narrowed alike.
+# What is never above that of all widths narrowed alike.
 _FOLLOWING: Final = ("params", "macs", "activations")
 # Tangents of a layer's objective: at all of its values up to so many, else at so many of them.
 _TANGENTS: Final = 24
@@ -110,7 +110,7 @@ class Form:
     linear: Mapping[int, int] = field(default_factory=dict)
     products: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
-    def at(self, counts: Sequence[int]) -> int:
+    def at(self, counts: Sequence[Number]) -> Number | int:
         """Return the amount at some widths."""
         return (
             self.constant
@@ -172,8 +172,8 @@ class WidthsProblem:
     >>> conv = Form(0, {}, {(0, 1): 9})
     >>> widths = Width("a", (8, 16, 24)), Width("b", (8, 16, 24))
     >>> problem = WidthsProblem(widths, (conv.scaled(64),), conv, Form(), budgets=Budgets(3500))
-    >>> problem.uniform
-    (16, 16)
+    >>> problem.start, problem.alike["params"]
+    ((16, 16), 3488)
 
     Raises: SettingError for an unknown objective, and budgets of other amounts.
     """
@@ -206,15 +206,15 @@ class WidthsProblem:
         """The narrowest widths."""
         return tuple(width.counts[0] for width in self.widths)
 
-    def amounts(self, counts: Sequence[int]) -> dict[str, int]:
+    def amounts(self, counts: Sequence[float]) -> dict[str, int]:
         """Return what widths cost: parameters, MACs, activations, and where bounded peak memory."""
         amounts = {
-            "params": self.params.at(counts),
-            "macs": self.macs.at(counts),
-            "activations": self.activations.at(counts),
+            "params": floor(self.params.at(counts)),
+            "macs": floor(self.macs.at(counts)),
+            "activations": floor(self.activations.at(counts)),
         }
         if self.budgets.peak_memory is not None:
-            peak = max((form.at(counts) for form in self.live), default=0)
+            peak = floor(max((form.at(counts) for form in self.live), default=0))
             amounts["peak_memory"] = bytes_of(peak, self.budgets.dtype or DEFAULT_DTYPE)
         return amounts
 
@@ -224,21 +224,36 @@ class WidthsProblem:
         return fsum(layer.at(counts) ** power for layer in self.layers)
 
     @cached_property
-    def uniform(self) -> Counts | None:
-        """All widths narrowed alike, as little as it takes; None if nothing keeps the budgets."""
+    def alike(self) -> dict[str, int]:
+        """What the network costs with all widths narrowed alike, by a ratio of any value.
+
+        The ratio is the greatest that keeps the budgets; widths need not be whole numbers then.
+        """
         for part in range(_RATIOS, 0, -1):
-            counts = tuple(width.nearest(Fraction(part, _RATIOS)) for width in self.widths)
-            if not self.budgets.exceeded(self.amounts(counts)):
-                return counts
-        return None
+            amounts = self.amounts([width.most * part / _RATIOS for width in self.widths])
+            if not self.budgets.exceeded(amounts):
+                return amounts
+        return self.amounts(self.least)
 
     @cached_property
     def limits(self) -> dict[str, int]:
-        """The most that a plan may have: the budgets; of others what the uniform plan has."""
-        assert self.uniform is not None
-        uniform = self.amounts(self.uniform)
-        limits = {name: uniform[name] for name in _FOLLOWING}
+        """The most that a plan may have: the budgets; of others what narrowing alike has.
+
+        But never less than the narrowest widths have.
+        """
+        least = self.amounts(self.least)
+        limits = {name: max(self.alike[name], least[name]) for name in _FOLLOWING}
         return limits | {name: floor(limit) for name, limit in self.budgets.limits.items()}
+
+    @cached_property
+    def start(self) -> Counts | None:
+        """All widths narrowed alike to numbers that may be chosen; None if nothing keeps limits."""
+        for part in range(_RATIOS, -1, -1):
+            counts = tuple(width.nearest(Fraction(part, _RATIOS)) for width in self.widths)
+            amounts = self.amounts(counts)
+            if all(amounts[name] <= limit for name, limit in self.limits.items()):
+                return counts
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,16 +300,16 @@ def best_widths(problem: WidthsProblem, time_limit_s: float | None = None) -> An
     >>> problem = WidthsProblem(widths, (conv.scaled(64),), conv, Form(), budgets=Budgets(3500))
     >>> answer = best_widths(problem)
     >>> answer.status.name, answer.best.amounts["params"]
-    ('OPTIMAL', 2304)
+    ('OPTIMAL', 3456)
 
     Raises: SettingError for sums that do not fit into 64 bits.
     """
     deadline = time.monotonic() + (DEFAULT_LIMIT_S if time_limit_s is None else time_limit_s)
-    if problem.uniform is None:
+    if problem.start is None:
         least = problem.amounts(problem.least)
         minima = {name: least[name] for name in problem.budgets.limits}
         return Answer(Status.INFEASIBLE, None, (), least=minima)
-    start = _Exchange(problem, problem.uniform).run(deadline)
+    start = _Exchange(problem, problem.start).run(deadline)
     model = _WidthsModel(problem)
     counts, status, bound = model.best(start, seconds_left(deadline))
     plan = WidthPlan(problem, max((start, counts), key=problem.value))

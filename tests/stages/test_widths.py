@@ -50,7 +50,7 @@ def random_problem(seed: int, share: float) -> WidthsProblem:
 def test_best_widths_are_those_of_every_choice(seed: int) -> None:
     problem = random_problem(seed, (0.3, 0.5, 0.8)[seed % 3])
     choices = list(product(*(width.counts for width in problem.widths)))
-    if problem.uniform is None:
+    if problem.start is None:
         assert problem.budgets.exceeded(problem.amounts(problem.least))
         return
     within = [
@@ -71,11 +71,10 @@ def test_an_amount_without_a_budget_is_at_most_that_of_uniform_widths() -> None:
     problem = random_problem(3, 0.5)
     answer = best_widths(problem)
     assert answer.best is not None
-    assert problem.uniform is not None
-    uniform = problem.amounts(problem.uniform)
+    assert problem.start is not None
     for name in ("macs", "activations"):
-        assert answer.best.amounts[name] <= uniform[name]
-    assert answer.best.objective() >= problem.value(problem.uniform)
+        assert answer.best.amounts[name] <= problem.alike[name]
+    assert answer.best.objective() >= problem.value(problem.start)
 
 
 def test_budgets_below_the_least_name_the_least() -> None:

@@ -1,0 +1,61 @@
+"""`ifspace optimize` with widths: what it prints, saves and refuses."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from network_files import params
+from syrupy.assertion import SnapshotAssertion
+
+from ifspace.models import load
+
+pytestmark = pytest.mark.usefixtures("one_thread", "net_file")
+
+OWN = ("optimize", "net.py:make", "--input", "3x16x16")
+JSON = ("--format", "json")
+
+
+@pytest.mark.slow
+def test_a_narrower_network(run: Callable, snapshot: SnapshotAssertion) -> None:
+    ended = run(*OWN, "--widths-only", "--params", "7k", "--time-limit", 1)
+    assert ended.out == snapshot
+    report = run(*OWN, "--widths-only", "--params", "7k", "--time-limit", 1, *JSON).json
+    assert report["after"]["params"] <= 7000 < report["before"]["params"]
+    assert report["after"]["macs"] < report["before"]["macs"]
+    assert report["widths"]["value"] <= report["widths"]["bound"]
+    assert report["widths"]["narrowed_alike"]["params"] <= 7000
+    names = [group["layers"][0] for group in report["widths"]["groups"]]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.slow
+def test_a_narrower_network_is_saved_and_loaded_again(run: Callable) -> None:
+    line = (*OWN, "--widths-only", "--params", "7k", "--time-limit", 1)
+    report = run(*line, "--save", "net.safetensors", *JSON).json
+    model = load("net.safetensors", trust_code=True)
+    assert params(model) == report["after"]["params"]
+    assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ("--widths-only", 2),
+        ("--widths-only --params 7k --cheapest", 2),
+        ("--widths-only --params 7k --moves 1", 2),
+        ("--params 7k --importance l1", 2),
+        ("--widths-only --params 7k --importance l3", 2),
+        ("--widths-only --params 7k --importance scores.csv", 2),
+        ("--widths-only --params 100", 3),
+    ],
+)
+def test_errors_are_one_line(
+    run: Callable, snapshot: SnapshotAssertion, options: str, status: int
+) -> None:
+    lines = ["layer,channel,importance", *(f"stem,{channel},1.5" for channel in range(3))]
+    Path("scores.csv").write_text("\n".join(lines), encoding="utf-8")
+    ended = run(*OWN, *options.split())
+    assert ended.status == status
+    assert ended.err.splitlines()[-1] == snapshot
