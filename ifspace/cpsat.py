@@ -49,11 +49,18 @@ def weighted_sum(variables: Sequence[Any], weights: Sequence[int]) -> Any:
     return cp_model.LinearExpr.weighted_sum(variables, weights)
 
 
-def solve(model: Any, variables: Sequence[Any], time_limit_s: float | None = None) -> Outcome:
+def solve(
+    model: Any,
+    variables: Sequence[Any],
+    time_limit_s: float | None = None,
+    effort: float | None = None,
+) -> Outcome:
     """Return the values of some variables in the best solution of a model.
 
     The same model has the same answer on every machine, unless a time limit in seconds interrupts
-    the search. The bound is rounded up to the next whole number, since objectives are whole.
+    the search. `effort`: how much work the search may do, in the solver's deterministic time (some
+    seconds each), so that it ends with the same answer on every machine. The bound is rounded up to
+    the next whole number, since objectives are whole.
 
     Raises: SettingError when the model's sums do not fit into 64 bits.
     """
@@ -67,6 +74,8 @@ def solve(model: Any, variables: Sequence[Any], time_limit_s: float | None = Non
     solver.parameters.cp_model_presolve = False
     # An interrupt ends the program, not only this solve.
     solver.parameters.catch_sigint_signal = False
+    if effort is not None:
+        solver.parameters.max_deterministic_time = effort
     if time_limit_s is not None:
         solver.parameters.max_time_in_seconds = max(0.0, time_limit_s)
     code = solver.solve(model)

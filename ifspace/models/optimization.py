@@ -350,9 +350,7 @@ def _narrowed(
     trace, after = _analyzed(final, trace, problem)
     assert (after.params, after.macs) == (plan.after["params"], plan.after["macs"])
     layers, fresh = _fresh_layers(start, final, trace, ())
-    return replace(
-        done, widths=plan, after=after, network=final, layers=layers, fresh=fresh
-    )
+    return replace(done, widths=plan, after=after, network=final, layers=layers, fresh=fresh)
 
 
 def _plan_stages(

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from ifspace.answer import Answer
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.models.channel_groups import Axis, ChannelGroup, Channels, FixedChannels
+from ifspace.models.decomposition import amounts_of
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import ImageSize
 from ifspace.models.narrowing import ChangedNumber, Narrow
 from ifspace.models.surgery import copy_of_network
-from ifspace.models.tracing import Image
+from ifspace.models.tracing import Image, trace
 from ifspace.stages.problem import Budgets, budgets_error
 from ifspace.stages.widths import Form, Width, WidthPlan, WidthsProblem, best_widths
 from ifspace.values import choice, whole_number
@@ -135,7 +136,7 @@ def narrow(
     keep their values.
 
     >>> model = nn.Sequential(nn.Conv2d(8, 64, 3), nn.ReLU(), nn.Conv2d(64, 8, 1))
-    >>> small = narrow(model, (8, 16, 16), Budgets(params=3000))
+    >>> small = narrow(model, (8, 16, 16), Budgets(params="60%"))
     >>> small.plan
     <Narrowing of 1 of 1 widths: 5,192 to 2,600 parameters, 1,003,520 to 501,760 MACs>
     >>> small.model[0]
@@ -174,6 +175,8 @@ def plan_narrowing(
     widths, and a network that stays as it is. On the meta device all channels are equally strong.
     """
     whole_number(multiple, "multiple", 1)
+    if budgets.shares:
+        budgets = budgets.of(amounts_of(trace(model, x), budgets.dtype))
     channels = Channels(model, x)
     scores = _scores_of(importance, channels)
     for _ in range(_ROUNDS):

@@ -50,9 +50,9 @@ _TANGENTS: Final = 24
 _SCALE: Final = 10**7
 # Of the changes that promise most, so many are counted exactly.
 _TRIED: Final = 24
-# Without a time limit the search ends after so many seconds: it does not prove the best widths of
-# deep networks, and seldom betters its first answers.
-DEFAULT_LIMIT_S: Final = 3.0
+# How much work the solver may do: it does not prove the best widths of deep networks, and seldom
+# betters its first answers.
+_EFFORT: Final = 0.5
 # Of widths narrowed alike so many ratios are tried.
 _RATIOS: Final = 256
 
@@ -293,7 +293,8 @@ def best_widths(problem: WidthsProblem, time_limit_s: float | None = None) -> An
     """Return the widths of the greatest objective within the limits, with a bound on it.
 
     The answer is never worse than all widths narrowed alike. `bound` of the answer is above the
-    objective of every plan. Without a time limit the search ends after 3 seconds.
+    objective of every plan. The search ends after some work, the same on every machine, unless the
+    time limit in seconds comes first.
 
     >>> conv = Form(0, {}, {(0, 1): 9})
     >>> widths = Width("a", (8, 16, 24)), Width("b", (8, 16, 24))
@@ -304,7 +305,7 @@ def best_widths(problem: WidthsProblem, time_limit_s: float | None = None) -> An
 
     Raises: SettingError for sums that do not fit into 64 bits.
     """
-    deadline = time.monotonic() + (DEFAULT_LIMIT_S if time_limit_s is None else time_limit_s)
+    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
     if problem.start is None:
         least = problem.amounts(problem.least)
         minima = {name: least[name] for name in problem.budgets.limits}
@@ -357,9 +358,9 @@ class _Exchange:
             for index in {*layer.linear, *(index for pair in layer.products for index in pair)}:
                 self.layers_of[index].append(layer)
 
-    def run(self, deadline: float) -> Counts:
+    def run(self, deadline: float | None) -> Counts:
         """Return widths that no such change betters, or those at the deadline."""
-        while time.monotonic() < deadline and self._step():
+        while (deadline is None or time.monotonic() < deadline) and self._step():
             pass
         return tuple(self.counts)
 
@@ -519,7 +520,7 @@ class _WidthsModel:
             self.model.add_hint(variable, count // unit)
         for (a, b), product in self.products.items():
             self.model.add_hint(product, (start[a] // self.units[a]) * (start[b] // self.units[b]))
-        outcome = solve(self.model, self.variables, limit_s)
+        outcome = solve(self.model, self.variables, limit_s, _EFFORT)
         if not outcome.values:
             return start, Status.FEASIBLE, None
         counts = tuple(v * unit for v, unit in zip(outcome.values, self.units, strict=True))

@@ -40,7 +40,7 @@ def without_removed_weights(model: nn.Module, step: Narrow) -> nn.Module:
 def narrowed() -> tuple[nn.Module, m.NarrowedNetwork]:
     model = every_way()
     budgets = m.Budgets(params=params_of(model) * 6 // 10)
-    return model, m.narrow(model, IMAGE, budgets, time_limit_s=0.5)
+    return model, m.narrow(model, IMAGE, budgets)
 
 
 def test_channels_that_hang_together_in_every_way(
@@ -158,7 +158,7 @@ def test_peak_memory_is_that_of_the_network(
     live = m.trace(model, IMAGE).live
     assert live is not None
     budgets = m.Budgets(peak_memory=live.peak * 4 * 7 // 10, dtype="fp32")
-    small = m.narrow(model, IMAGE, budgets, time_limit_s=0.5)
+    small = m.narrow(model, IMAGE, budgets)
     after = m.trace(small.model, IMAGE).live
     assert after is not None
     assert after.peak * 4 == small.plan.after["peak_memory"] <= live.peak * 4 * 7 // 10
@@ -198,7 +198,7 @@ def test_training_saving_loading_and_onnx(
 def test_a_network_of_torchvision_is_made_again_from_its_source(tmp_path: Path) -> None:
     source = m.from_source("torchvision:mobilenet_v3_small", (3, 64, 64), seed=0)
     total = params_of(source.model)
-    small = m.narrow(source, (3, 64, 64), m.Budgets(params=total * 6 // 10), time_limit_s=1)
+    small = m.narrow(source, (3, 64, 64), m.Budgets(params=total * 6 // 10))
     assert params_of(small.model) <= total * 6 // 10
     assert small.plan.step is not None
     x = torch.randn(1, 3, 64, 64)

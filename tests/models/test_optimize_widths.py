@@ -18,9 +18,9 @@ JSON = ("--format", "json")
 
 @pytest.mark.slow
 def test_a_narrower_network(run: Callable, snapshot: SnapshotAssertion) -> None:
-    ended = run(*OWN, "--widths-only", "--params", "7k", "--time-limit", 1)
+    ended = run(*OWN, "--widths-only", "--params", "7k")
     assert ended.out == snapshot
-    report = run(*OWN, "--widths-only", "--params", "7k", "--time-limit", 1, *JSON).json
+    report = run(*OWN, "--widths-only", "--params", "7k", *JSON).json
     assert report["after"]["params"] <= 7000 < report["before"]["params"]
     assert report["after"]["macs"] < report["before"]["macs"]
     assert report["widths"]["value"] <= report["widths"]["bound"]
@@ -31,7 +31,7 @@ def test_a_narrower_network(run: Callable, snapshot: SnapshotAssertion) -> None:
 
 @pytest.mark.slow
 def test_a_narrower_network_is_saved_and_loaded_again(run: Callable) -> None:
-    line = (*OWN, "--widths-only", "--params", "7k", "--time-limit", 1)
+    line = (*OWN, "--widths-only", "--params", "7k")
     report = run(*line, "--save", "net.safetensors", *JSON).json
     model = load("net.safetensors", trust_code=True)
     assert params(model) == report["after"]["params"]
