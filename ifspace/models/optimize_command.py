@@ -486,8 +486,12 @@ def check_combination(options: Mapping[str, Any]) -> None:
         ),
         (
             bool(widths),
-            [*widths[:1], *blocks, *present("stages_only", "blocks_only")],
-            "widths in stages with or without moves, or blocks",
+            [
+                *widths[:1],
+                *blocks,
+                *present("stages_only", "blocks_only", "measure", "latency_budget_ms"),
+            ],
+            "widths within --params, --macs and --peak-memory, without blocks",
         ),
         (options["widths_only"], ["widths_only", *organizer, *present("grow")], "--widths alone"),
         (bool(widths) and not budgets, [*widths[:1], "no budget"], "--params or --macs beside it"),

@@ -66,13 +66,13 @@ def test_channels_that_hang_together_in_every_way(
     assert [part.layers for part in narrowed[1].plan.fixed] == [("16",)]
 
 
-def test_the_network_is_the_original_without_the_removed_weights(
-    narrowed: tuple[nn.Module, m.NarrowedNetwork],
-) -> None:
-    model, small = narrowed
+def test_the_network_is_the_original_without_the_removed_weights() -> None:
+    model = every_way()
+    small = m.narrow(model, IMAGE, m.Budgets(params="15%"))
     step = small.plan.step
     assert step is not None
-    assert sum(width.after < width.before for width in small.plan.widths) >= 5
+    same = [width.name for width in small.plan.widths if width.after == width.before]
+    assert len(same) <= 2
     x = torch.randn(2, *IMAGE)
     with torch.no_grad():
         torch.testing.assert_close(
