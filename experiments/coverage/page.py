@@ -31,10 +31,10 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
         "size, without pretrained weights. Each is in a process of its own; a step may take 60 s "
         "of processor time, on one thread.",
         "*analyze* reads the network. *stages* and *blocks* are `ifspace optimize --params P` "
-        f"with P {SHARE:.0%} of the parameters: without blocks, and with `--cheapest "
-        "--blocks-only`. Of each result: *train* is one step of SGD on two images that changes "
-        "weights; *save* writes it as safetensors; *load* reads that file, with the same outputs; "
-        "*onnx* is exported and has the same outputs in ONNX Runtime, within 0.001 of the largest.",
+        f"with P {SHARE:.0%} of the parameters: with `--stages-only`, and with blocks for every "
+        "layer; where these are over the budget, with `--classifier` too. Of each result: *train* "
+        "is one step of SGD on two images that changes weights; *save* writes it as safetensors; "
+        "*load* reads that file, with the same outputs; *onnx* is exported and has the same outputs in ONNX Runtime, within 0.001 of the largest.",
         "## Summary",
         "Networks that pass, of those that were tried: a step is tried where the steps that it "
         "needs have passed. *On images*: with 2-D convolutions and one image as input, which "

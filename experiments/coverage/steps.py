@@ -9,7 +9,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -27,6 +27,7 @@ from ifspace.models import (
     Blocks,
     Budgets,
     EditedNetwork,
+    Layers,
     OptimizationProblem,
     Search,
     analyze,
@@ -41,7 +42,7 @@ from ifspace.models.graph import ImageSize, Trace
 from ifspace.models.sources import on_shapes
 from ifspace.models.tracing import evaluated
 from ifspace.nn.checks import first_line
-from ifspace.stages.problem import CHEAPEST
+from ifspace.stages.problem import FRONT
 
 ANALYZE: Final = "analyze"
 OPTIMIZE: Final = ("stages", "blocks")
@@ -134,19 +135,24 @@ class _Subject:
 
     def _optimization(self, way: str) -> str:
         start, graph = self._opened
-        blocks = Blocks(CHEAPEST) if way == "blocks" else None
+        blocks = Blocks(FRONT) if way == "blocks" else None
         problem = OptimizationProblem(
             blocks=blocks,
             budgets=Budgets(params=self.budget),
             keep_stages=blocks is not None,
             search=Search(time_limit_s=30),
         )
-        optimization = optimize(start, graph, problem)
+        optimization, with_classifier = optimize(start, graph, problem), ""
+        if optimization.network is None and blocks is not None and not optimization.is_out_of_time:
+            layers = Layers(classifier=True)
+            optimization = optimize(start, graph, replace(problem, layers=layers))
+            with_classifier = ", with --classifier"
         if optimization.network is None or optimization.after is None:
             late = optimization.is_out_of_time
             raise _NoAnswerError("the search ran out of time" if late else "over the budget")
         self._results[way] = optimization.network
-        return f"{optimization.after.params:,} of {optimization.before.params:,} parameters"
+        after, before = optimization.after.params, optimization.before.params
+        return f"{after:,} of {before:,} parameters{with_classifier}"
 
     def _images(self, number: int) -> Tensor:
         return torch.rand(number, *self.image, generator=torch.Generator().manual_seed(0))

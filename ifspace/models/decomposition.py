@@ -146,7 +146,7 @@ class Search:
     def objective_within(self, budgets: Budgets, blocks: Blocks | None = None) -> Objective:
         """Return the objective under budgets."""
         default = "weights" if blocks is not None and blocks.is_front else "keep"
-        default = default if budgets.limits or budgets.shares else "params"
+        default = default if budgets.bounded else "params"
         return cast(Objective, self.objective or default)
 
     def timed(
@@ -407,8 +407,7 @@ def plan_decomposition(
     objective = search.objective_within(budgets, blocks)
     live = trace.live
     amounts = amounts_of(trace, budgets.dtype)
-    shares = dict(budgets.shares)
-    timed = "latency_ms" in {*budgets.limits, *shares, objective}
+    timed = "latency_ms" in {*budgets.bounded, objective}
     if timed and search.latency is None and search.times_of is None:
         raise SettingError.because(
             "nothing says how long the blocks take",
@@ -422,7 +421,7 @@ def plan_decomposition(
     no_spatial = fixed is None or not any(
         layer.conv.spatial for block in fixed for layer in block.layers
     )
-    if live is None and (PEAK_MEMORY in {*budgets.limits, *shares, objective}):
+    if live is None and PEAK_MEMORY in {*budgets.bounded, objective}:
         raise unknown_peak(trace.notes)
     convs, skipped = replaceable_convs(model, trace, layers, no_spatial, blocks.is_front)
     block_style_ = None if style is None else block_style(style)

@@ -262,7 +262,7 @@ def plan_reorganization(
     theta, alpha = number_from_zero(theta, "theta"), number_from_zero(alpha, "alpha")
     if time_limit_s is not None:
         time_limit_s = number_from_zero(time_limit_s, "time_limit")
-    if budgets.limits and (theta or moves is not None):
+    if budgets.bounded and (theta or moves is not None):
         raise SettingError.because(
             "two ways at once",
             got=f"{f'theta {theta:g}' if moves is None else f'{moves} moves'} and a budget",
@@ -270,6 +270,7 @@ def plan_reorganization(
             remedy="leave one of them out",
             argument="theta" if moves is None else "moves",
         )
+    budgets = budgets.of({"params": trace.params, "macs": trace.macs})
     edited = EditedNetwork.of(network)
 
     def plan_without(fixed: Mapping[TracedStage, str]) -> Reorganization:

@@ -405,8 +405,8 @@ class Budgets:
 
     >>> Budgets(params="5.1M").limits, Budgets(peak_memory="256k", dtype="int8").limits
     ({'params': 5100000}, {'peak_memory': 256000})
-    >>> Budgets(params="60%").limits, Budgets(params="60%").of({"params": 1001}).limits
-    ({}, {'params': 600})
+    >>> Budgets(params="60%").bounded, Budgets(params="60%").of({"params": 1001}).limits
+    (('params',), {'params': 600})
 
     Raises: SettingError for a value that is no amount, and for bytes without a type.
     """
@@ -448,8 +448,24 @@ class Budgets:
         )
 
     @property
+    def bounded(self) -> tuple[str, ...]:
+        """The names of the amounts that are bounded, shares included."""
+        shared = [name for name, _ in self.shares]
+        return tuple(name for name in AMOUNTS if name in shared or getattr(self, name) is not None)
+
+    @property
     def limits(self) -> dict[str, int | Fraction]:
-        """The amounts that are bounded, by name."""
+        """The amounts that are bounded, by name.
+
+        Raises: SettingError for a share of which nothing says how much that is: `of` does.
+        """
+        for name, part in self.shares:
+            if getattr(self, name) is None:
+                raise _unknown_share(name, part)
+        return self._known
+
+    @property
+    def _known(self) -> dict[str, int | Fraction]:
         values = {name: getattr(self, name) for name in AMOUNTS}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -471,7 +487,7 @@ class Budgets:
             limits[name] = part * whole if name == "latency_ms" else int(part * whole)
         bytes_are_shared = "peak_memory" in limits
         budgets = Budgets(
-            **{**self.limits, **limits},
+            **{**self._known, **limits},
             dtype=self.dtype or (DEFAULT_DTYPE if bytes_are_shared else None),
         )
         set_fields(budgets, shares=self.shares)
@@ -502,9 +518,6 @@ class Budgets:
 
         Raises: SettingError, also for a share of which nothing says how much that is.
         """
-        for name, part in self.shares:
-            if getattr(self, name) is None:
-                raise _unknown_share(name, part)
         for name, limit in self.limits.items():
             if name not in counted:
                 raise SettingError.because(

@@ -175,10 +175,12 @@ def test_layers_wider_than_a_search_allows_have_blocks_too() -> None:
 
 def test_shares_are_of_the_network_as_it_is() -> None:
     budgets = m.Budgets(params="60%", macs="12.5%", latency_ms="70%", peak_memory="50%")
-    assert budgets.limits == {}
+    assert budgets.bounded == ("params", "macs", "latency_ms", "peak_memory")
+    with pytest.raises(SettingError, match=r"^a share of an amount that is not known: got 60% of"):
+        assert budgets.limits
     amounts = {"params": 1001, "macs": 80, "peak_memory": 4096}
     part = budgets.of(amounts)
-    assert part.limits == {"params": 600, "macs": 10, "peak_memory": 2048}
+    assert (part.params, part.macs, part.peak_memory) == (600, 10, 2048)
     assert part.dtype == "fp32"
     whole = part.of({"latency_ms": Fraction(3), "params": 7})
     assert whole.limits["latency_ms"] == Fraction(21, 10)
@@ -187,6 +189,10 @@ def test_shares_are_of_the_network_as_it_is() -> None:
         part.check()
     with pytest.raises(SettingError, match=r"not known: got 60% of the parameters"):
         budgets.of({"params": None})
+    network = m.network("vgg11", (3, 32, 32))
+    plan = m.reorganize(network, (3, 32, 32), m.Budgets(params="60%")).plan
+    assert plan.end.params <= 0.6 * plan.start.params
+    assert plan.budgets.limits["params"] == plan.start.params * 3 // 5
     for wrong in ("0%", "-3%", "1e3%", "%"):
         with pytest.raises(SettingError, match=r"^params is no share"):
             m.Budgets(params=wrong)
