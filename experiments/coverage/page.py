@@ -34,7 +34,8 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
         f"with P {SHARE:.0%} of the parameters: with `--stages-only`, and with blocks for every "
         "layer; where these are over the budget, with `--classifier` too. Of each result: *train* "
         "is one step of SGD on two images that changes weights; *save* writes it as safetensors; "
-        "*load* reads that file, with the same outputs; *onnx* is exported and has the same outputs in ONNX Runtime, within 0.001 of the largest.",
+        "*load* reads that file, with the same outputs; *onnx* is exported and has the same "
+        "outputs in ONNX Runtime, within 0.001 of the largest.",
         "## Summary",
         "Networks that pass, of those that were tried: a step is tried where the steps that it "
         "needs have passed. *On images*: with 2-D convolutions and one image as input, which "
