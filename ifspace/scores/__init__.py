@@ -6,7 +6,8 @@
 >>> round(result.scores["gain"], 2), result.counts["params"], result.counts["depth"]
 (3.33, 259776, 4)
 
-`validate` compares every score and count with accuracies, `read_table` reads a table of them.
+`validate(network_sets(read_table(path)))` compares every score and count with the accuracies of a
+table.
 """
 
 import lazy_loader

@@ -5,3 +5,6 @@ from .measures import COUNTS as COUNTS
 from .measures import SCORES as SCORES
 from .measures import NetworkScores as NetworkScores
 from .measures import score as score
+from .tables import network_sets as network_sets
+from .tables import read_table as read_table
+from .validation import validate as validate

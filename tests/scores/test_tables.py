@@ -11,8 +11,7 @@ from ifspace.scores.published import macro_layers, pycls_layers
 from ifspace.scores.tables import network_sets, read_table
 from ifspace.storage import read_csv
 
-# Published and counted parameters differ, as is known: two modules of ESPNetv2 that do not run, and
-# convolutions of X-DenseNet that are masked.
+# Published parameters are not those that the table counts from the model: the known ones.
 DIFFERENT = {
     "espnetv2_wd2",
     "espnetv2_w1",
