@@ -419,6 +419,7 @@ class ComparedLayouts:
     def forms(self) -> Forms:
         """Return the comparison in every format."""
         rows, objective = [], next(iter(self.reports.values())).problem.objective
+        amount = _NAMES[COSTS[objective]] if objective in COSTS else objective
         for name, report in self.reports.items():
             plans = report.answer.plans
             numbers = [f"{name} {n}" if len(plans) > 1 else name for n in range(1, len(plans) + 1)]
@@ -426,7 +427,7 @@ class ComparedLayouts:
                 _compared_row(number, report, plan)
                 for number, plan in zip(numbers, plans, strict=True)
             ] or [_row_without_layout(name, report)]
-        columns = ("budgets", "status", "depths", "widths", "blocks~", f">{objective}", ">params")
+        columns = ("budgets", "status", "depths", "widths", "blocks~", f">{amount}", ">params")
         table = Table((*columns, ">MACs", ">layers", "spent~", "binds"), tuple(rows))
         return {
             "table": lambda: (

@@ -110,6 +110,9 @@ def test_the_command_keeps_the_gain_of_a_network(run: Callable, tmp_path: Path) 
     assert ended["bound"] == plan["peak_memory"]
     assert ended["least_gain"] <= plan["gain"] + 1e-6
     assert start["gain"] >= ended["least_gain"] - 1e-6
+    budgets = run(*command, *peak, "--budgets", "all:params=20M some:params=2M").out
+    assert "Least peak memory for each of the budgets" in budgets
+    assert " peak bytes " in budgets
     text = run(*command, *peak).out
     assert text.startswith("Least peak memory, widths fixed, with a gain of at least")
     run("layout", "--stages", "16,8", *peak).fails_with("without a least gain", "--least-gain G")
