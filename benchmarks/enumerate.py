@@ -10,11 +10,13 @@ own, which loads compiled code before the clock starts. Searches that are compar
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from math import inf
+from os import cpu_count, getloadavg
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -284,7 +286,7 @@ def _tell_networks_apart(catalogue: str) -> Row:
 
 def _write_fronts(out: Path, quick: bool) -> None:
     """Time fronts beside the cheapest choices and with a floor, in turn, and write the page."""
-    rows = []
+    rows, load = [], getloadavg()[0]
     for arguments in FRONTS[: QUICK_FRONTS if quick else None]:
         rows.append(_front_row(arguments))
         print(rows[-1], flush=True)
@@ -297,7 +299,9 @@ def _write_fronts(out: Path, quick: bool) -> None:
         f"the front of the choices with at least {FRONT_FLOOR} channels per filter. Seconds are "
         f"the least of {REPEATS} runs, one process each, taken in turn, from the call to the "
         "finished catalogue; memory is the most of the front's. Aim at 64 channels and length 6: "
-        f"{FRONT_AIM_S:.0f} s and {FRONT_AIM_MIB:,} MiB.",
+        f"{FRONT_AIM_S:.0f} s and {FRONT_AIM_MIB:,} MiB. Processor seconds are those of all "
+        f"processes of the front's run. Before the first run the load was {load:.1f} on "
+        f"{cpu_count()} processors: where it is more than these, seconds on the clock are longer.",
         _table(
             [
                 "setting",
@@ -308,6 +312,7 @@ def _write_fronts(out: Path, quick: bool) -> None:
                 "networks of the front",
                 "cheapest s",
                 "front s",
+                "processor s",
                 "times",
                 "with floor s",
                 "times the front",
@@ -322,13 +327,14 @@ def _write_fronts(out: Path, quick: bool) -> None:
 def _front_row(arguments: Row) -> Row:
     seconds: dict[str, float] = {}
     answers: dict[str, Row] = {}
-    peak = 0.0
+    peak, processor_s = 0.0, inf
     for _ in range(REPEATS):
         for name, more in FRONT_CASES.items():
             answers[name], used = _child_of({"arguments": arguments | more})
             seconds[name] = min(answers[name]["seconds"], seconds.get(name, inf))
             if name == "front":
                 peak = max(peak, used)
+                processor_s = min(processor_s, answers[name]["processor_s"])
     setting = EnumerationSetting(**arguments)
     text = setting.widths_text + "".join(
         f", {name} {getattr(setting, name)}"
@@ -345,6 +351,7 @@ def _front_row(arguments: Row) -> Row:
         "networks": answers["front"]["networks"],
         "cheapest_s": round(cheapest, 3),
         "front_s": round(front, 3),
+        "processor_s": round(processor_s, 3),
         "front_times": round(front / cheapest, 2),
         "floor_s": round(floor, 3),
         "floor_times": round(floor / front, 2),
@@ -356,13 +363,19 @@ def _enumerated(arguments: Row) -> Row:
     for front in (False, True):  # loads the compiled code, and the graph library
         enumerate_designs([EnumerationSetting(channels=8, max_len=4, front=front)], jobs=1)
     setting = EnumerationSetting.from_arguments(arguments)
-    start = time.perf_counter()
+    start, spent_s = time.perf_counter(), _processor_seconds()
     catalogue = enumerate_designs([setting])
-    seconds = time.perf_counter() - start
+    seconds, processor_s = time.perf_counter() - start, _processor_seconds() - spent_s
     networks = len(front_networks(catalogue.designs))
     funnel = catalogue.funnels[0]
     counts = {"rows": funnel.rows, "networks": networks}
-    return {"seconds": seconds, **to_plain(funnel), **counts}
+    return {"seconds": seconds, "processor_s": processor_s, **to_plain(funnel), **counts}
+
+
+def _processor_seconds() -> float:
+    """Return what this process and those that it started, and that have ended, have used."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _row(sweep: str, channels: int, length: int) -> Row:

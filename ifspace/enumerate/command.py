@@ -322,6 +322,9 @@ def command(
         }
     )
     if source is not None:
+        if arguments["objective"] == "latency" and source.layer_forms:
+            forms = " and ".join(source.layer_forms)
+            output.note(f"the search is exact in the forms {forms}; others are timed where shown")
         for note in latency_notes(source, side, [(x.sized, x.stride) for x in shown]):
             output.note(note)
     if not shown and (latency_budget_ms is not None or arguments["most_peak"] is not None):

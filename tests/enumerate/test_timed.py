@@ -185,6 +185,11 @@ def test_the_command_finds_the_fastest_choice(run: Callable, tmp_path: Path) -> 
         for options in ((), ("--objective", "latency"))
     )
     assert cheapest.keys() == fastest.keys()
+    ended = run(*command, "--front")
+    assert "the search is exact in the forms as is and fused; others are timed" in ended.err
+    rows = {design["composition"] for design in ended.json["designs"]}
+    assert rows == cheapest.keys()
+    assert ended.json["arguments"]["objective"] == "latency"
     slower = [name for name, (_, ms) in cheapest.items() if ms > fastest[name][1]]
     assert slower
     assert all(fastest[name][0] > cheapest[name][0] for name in slower)
