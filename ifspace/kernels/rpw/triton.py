@@ -81,7 +81,8 @@ PAD_BLOCK: Final = 1024
 SUM_BLOCKS: Final = {"BLOCK_P": 16, "BLOCK_E": 256}
 
 # The first that suits a kernel, kind and layout is the default. Left out of a target is what spills
-# there, under triton 3.6 or 3.7, or takes more shared memory than it has.
+# there under triton 3.7, or takes more shared memory than it has. Under 3.6 some tiles of sorted
+# order spill where windows are no whole vectors; no default does.
 CONFIGS: Final[tuple[Config, ...]] = (
     *config_table(
         "forward",
