@@ -49,7 +49,10 @@ def _cores() -> int:
 
 
 def configured_workers() -> int | None:
-    """Return how many workers the caller's `joblib.parallel_config` has; None without one."""
+    """Return how many workers the caller's `joblib.parallel_config` has; None without one.
+
+    What one worker would do is done in this process, by joblib too.
+    """
     from joblib import effective_n_jobs
     from joblib.parallel import BACKENDS, DEFAULT_BACKEND, get_active_backend
 
@@ -156,7 +159,8 @@ def _answers(function: Any, shards: Sequence[Any], jobs: int) -> Generator[Any, 
     def calls(some: Iterable[int]) -> Iterator[Any]:
         return (delayed(function)(index, shards[index]) for index in some)
 
-    options = {"n_jobs": jobs, "prefer": "processes", "max_nbytes": None}
+    # Shards are large enough, and those of a batch would be lost together.
+    options = {"n_jobs": jobs, "prefer": "processes", "max_nbytes": None, "batch_size": 1}
     backend, _ = get_active_backend(prefer="processes")
     if backend.supports_return_generator:
         yield from Parallel(return_as="generator_unordered", **options)(calls(range(len(shards))))

@@ -1,7 +1,7 @@
 """Where the work of a command is done: on this machine, or on a cluster that is there already."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,8 @@ BACKENDS: Final[Mapping[str, tuple[str, str]]] = {
     "ray": ("ray", "ray"),
 }
 # How long a cluster may take to answer.
-CONNECT_S: Final = 20
+CONNECT_S: Final = 10
+LEAVE_S: Final = 1
 
 
 def backend_options() -> Callable[[Command], Command]:
@@ -103,21 +104,29 @@ def joined(backend: str | None, address: str | None = None) -> Iterator[None]:
 
 
 def _connect_dask(address: str) -> Callable[[], None]:
+    import logging
+
     from distributed import Client
 
-    if Path(address).is_file():
-        client = Client(scheduler_file=address, timeout=CONNECT_S)
-    else:
-        client = Client(address, timeout=CONNECT_S)
-    close: Callable[[], None] = client.close
-    return close
+    # What it says of connections that are lost comes as an error of the work.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    place = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
+    client = Client(**place, timeout=CONNECT_S)
+
+    def leave() -> None:
+        with suppress(Exception):  # the scheduler may be gone
+            client.close(timeout=LEAVE_S)
+
+    return leave
 
 
 def _connect_ray(address: str) -> Callable[[], None]:
+    import logging
+
     import ray
     from ray.util.joblib import register_ray
 
-    ray.init(address=address, log_to_driver=False)
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     register_ray()
     leave: Callable[[], None] = ray.shutdown
     return leave

@@ -1,0 +1,209 @@
+"""Work on the caller's engine: threads, and clusters that run already, started here for real."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import joblib
+import psutil
+import pytest
+
+from ifspace.catalogue import load, save
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate import run as runs
+from ifspace.enumerate import search
+from ifspace.enumerate.run import run_in_folder
+from ifspace.enumerate.search import enumerate_designs
+from ifspace.parallel import configured_workers, over_shards
+
+SETTINGS = (EnumerationSetting(channels=8, max_len=4),)
+COMMAND = ("enumerate", "-C", "8", "--max-len", "4")
+PARTS = 6
+
+
+@pytest.fixture
+def split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the little work worth several workers."""
+    monkeypatch.setattr(search, "WORTH_WORKERS_S", 0)
+    monkeypatch.setattr(search, "SHARD_S", 1e-6)
+    monkeypatch.setattr(search, "MOST_SHARDS", PARTS)
+    monkeypatch.setattr(runs, "PART_S", 1e-6)
+    monkeypatch.setattr(runs, "MOST_PARTS", PARTS)
+
+
+def digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> str:
+    save(enumerate_designs(SETTINGS, jobs=1), tmp_path / "one.parquet")
+    return digest(tmp_path / "one.parquet")
+
+
+def test_threads_of_the_caller_make_no_process(
+    expected: str, split: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert configured_workers() is None
+    solve, seen = search.solve, set()
+
+    def solved(shard: search.Shard) -> object:
+        seen.add((os.getpid(), threading.get_ident()))
+        return solve(shard)
+
+    monkeypatch.setattr(search, "solve", solved)
+    before = set(psutil.Process().children(recursive=True))
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        assert configured_workers() == 2
+        save(enumerate_designs(SETTINGS), tmp_path / "threads.parquet")
+    assert set(psutil.Process().children(recursive=True)) == before
+    assert {process for process, _ in seen} == {os.getpid()}
+    assert threading.get_ident() not in {thread for _, thread in seen}
+    assert digest(tmp_path / "threads.parquet") == expected
+
+
+def test_a_backend_that_answers_with_lists_is_given_a_few_shards_at_a_time() -> None:
+    # As Ray's does; this one has processes that are forked.
+    progress: list[tuple[int, int]] = []
+    with joblib.parallel_config(backend="multiprocessing", n_jobs=2):
+        answers = over_shards(abs, [-3, 1, -2, 5, -7], 2, lambda *call: progress.append(call))
+    assert answers == [3, 1, 2, 5, 7]
+    assert progress == [(n, 5) for n in range(1, 6)]
+
+
+def test_an_address_needs_a_cluster_and_a_cluster_an_address(run: Callable) -> None:
+    ended = run(*COMMAND, "--address", "tcp://127.0.0.1:1")
+    assert ended.status == 2
+    assert "--address: a cluster needs both" in ended.err
+    ended = run(*COMMAND, "--backend", "ray")
+    assert ended.status == 2
+    assert "a cluster needs both: got --backend ray" in ended.err
+    assert run(*COMMAND, "--backend", "loky").status == 0
+
+
+class DaskCluster:
+    """A scheduler and three workers on loopback; of a last one joblib makes no use."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = folder / "scheduler.json"
+        own = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(self.address))
+        place = ("--nthreads", "1", "--no-nanny", "--local-directory", str(folder))
+        self.scheduler = self._start("dask_scheduler", *own, "--port", "0")
+        self.workers = [self._start("dask_worker", *own, *place) for _ in range(3)]
+
+    @staticmethod
+    def _start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-W", "ignore", "-m", f"distributed.cli.{program}", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def wait(self) -> None:
+        from distributed import Client
+
+        deadline = time.monotonic() + 60
+        while not self.address.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with Client(scheduler_file=str(self.address), timeout=60) as client:
+            client.wait_for_workers(3, timeout=60)
+
+    def stop(self) -> None:
+        for process in (self.scheduler, *self.workers):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def dask(tmp_path: Path) -> Iterator[DaskCluster]:
+    pytest.importorskip("distributed", reason="ifspace[dask] is not installed")
+    cluster = DaskCluster(tmp_path)
+    try:
+        cluster.wait()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_dask_gives_the_same_bytes_and_may_lose_a_worker_and_its_scheduler(
+    dask: DaskCluster,
+    split: None,
+    expected: str,
+    tmp_path: Path,
+    run: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, file = tmp_path / "run", tmp_path / "a.parquet"
+    engine = ("--backend", "dask", "--address", str(dask.address), "--quiet")
+    ended = run(*COMMAND, *engine, "--out", str(file))
+    assert (ended.status, ended.err) == (0, "")
+    assert digest(file) == expected
+    write = runs.Shards.write
+
+    def ends(process: subprocess.Popen[bytes]) -> Callable[..., None]:
+        def writes(shards: runs.Shards, number: int, content: bytes) -> None:
+            if process.poll() is None:  # at the first part
+                process.kill()
+                process.wait()
+            write(shards, number, content)
+
+        return writes
+
+    monkeypatch.setattr(runs.Shards, "write", ends(dask.workers[0]))
+    assert run(*COMMAND, *engine, "--out", str(folder)).status == 0
+    assert run("merge", folder, "--out", str(file), "--quiet").status == 0
+    assert digest(file) == expected, "the other worker did the rest"
+    monkeypatch.setattr(runs, "MOST_PARTS", 4 * PARTS)
+    monkeypatch.setattr(runs.Shards, "write", ends(dask.scheduler))
+    started = time.monotonic()
+    longer = ("enumerate", "-C", "16", "--max-len", "5", *engine)
+    ended = run(*longer, "--out", str(tmp_path / "lost"))
+    assert time.monotonic() - started < 30, "it hangs"
+    assert ended.status == 1
+    assert ended.err.startswith("ifspace: a worker was ended from outside, or cannot be reached")
+    assert "not done: " in ended.err
+    monkeypatch.setattr(runs.Shards, "write", write)
+    kept = len(list((tmp_path / "lost").glob("shard-*")))
+    assert 1 <= kept < 4 * PARTS
+    setting = EnumerationSetting(channels=16, max_len=5)
+    run_in_folder([setting], tmp_path / "lost", jobs=1)
+    assert load(tmp_path / "lost") == enumerate_designs([setting], jobs=1)
+    ended = run(*COMMAND, "--backend", "dask", "--address", "tcp://127.0.0.1:1")
+    assert ended.status == 2
+    assert "--address: no cluster answers: got tcp://127.0.0.1:1" in ended.err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_ray_gives_the_same_bytes(
+    split: None,
+    expected: str,
+    tmp_path: Path,
+    run: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray = pytest.importorskip("ray", reason="ray is not installed: an environment of its own")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it is on the loopback interface
+    # A port that is free now.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    head = ["--head", "--block", "--num-cpus=2", "--include-dashboard=false"]
+    place = [f"--port={address[10:]}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *head, *place]
+    node = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        engine = ("--backend", "ray", "--address", address, "--quiet")
+        file = tmp_path / "a.parquet"
+        while run(*COMMAND, *engine, "--out", str(file)).status and time.monotonic() < deadline:
+            time.sleep(1)
+        assert digest(file) == expected
+        assert not ray.is_initialized()
+    finally:
+        node.terminate()
+        node.wait(30)
