@@ -501,6 +501,8 @@ class Layout:
 # What files hold: the names of the fields are the keys of the JSON, which stay as they are. `frame`
 # is what stands around the stages, `more` the block that a stage repeats, `before` its stem.
 _Width = Annotated[int, Between(1, MAX_STAGE_WIDTH)]
+# A block may stand for a fully connected layer behind flattened feature maps: VGG's reads 25,088.
+_BlockWidth = Annotated[int, Between(1, 8 * MAX_STAGE_WIDTH)]
 _Side = Annotated[int, Between(1, MAX_SIDE)]
 
 
@@ -514,10 +516,10 @@ class BlockRecord:
     """
 
     block: Block
-    channels: _Width
-    out_channels: _Width
+    channels: _BlockWidth
+    out_channels: _BlockWidth
     bottleneck: Fraction | None
-    widths: tuple[_Width, ...] | None
+    widths: tuple[_BlockWidth, ...] | None
     dims: Annotated[int, Between(1, 2)]
 
     def __post_init__(self) -> None:

@@ -342,3 +342,17 @@ def test_networks_of_pointwise_layers_reach_three_fifths_of_their_parameters(nam
         assert params(changed.model) == plan.params[1] <= 0.6 * plan.params[0]
 
     on_shapes(lambda: m.network(name, image), check)
+
+
+def test_blocks_for_wide_linear_layers_are_saved(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 64, 1), nn.Flatten(), nn.Linear(64 * 256, 32))
+    layers = m.Layers(classifier=True)
+    budgets = m.Budgets(params="50%")
+    final = m.decompose(network, IMAGE, m.Blocks("front"), budgets, layers)
+    assert [layer.name for layer in final.plan.replaced] == ["2"]
+    path = tmp_path / "wide.safetensors"
+    m.save(final, path)
+    loaded = m.load(path, into=network).eval()
+    x = torch.rand(1, *IMAGE)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), final.model.eval()(x))
