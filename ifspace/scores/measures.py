@@ -1,6 +1,6 @@
 """Every score and plain count of a layer list; no score is a promise of accuracy.
 
-No constant of a score was chosen by accuracies: each has its source in `CONSTANTS`, and nothing
+No constant of a score is computed from accuracies: each has its source in `CONSTANTS`, and nothing
 here reads a table. The field of a list is that at free channel permutation, because the list does
 not say how channels are ordered between layers: each layer multiplies the channel field by its
 fan-in, capped at the channels that enter the stage, and the spatial field is capped at its size.
