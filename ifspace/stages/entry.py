@@ -208,14 +208,16 @@ def layout_problem(
     free_strides = description["strides"] == FREE
     if free_strides:
         description |= _strided(description)
+    texts = options["blocks"]
     if usual is not None and description["network"] is None:
         description["bottleneck"] = usual.ratio
-        if options["blocks"] is None and has_start:
-            description["blocks"] = (usual.block,)
+        if texts is None:
+            texts = ((usual.block,),)
+            description |= {"blocks": texts[0]} if has_start else {}
+            options["blocks"] = texts if options["types"] is None else None
     if has_start or description["stages"] is None:
         start = read_layout(kernel=kernel, **description)
     else:
-        texts = options["blocks"] or (() if usual is None else ((usual.block,),))
         start = _assumed_start(description, kernel, fixes_widths, {**options, "blocks": texts})
     of_peak = options.get("peak_memory") is not None or options.get("objective") == "peak-memory"
     if of_peak and description["network"] is not None:
@@ -434,7 +436,8 @@ def read_layout(
         _check_style(style, block.composition)
     count = whole_number(CLASSES if classes is None else classes, "classes", 1, MAX_CLASSES)
     stem_and_head = styled(style, inputs or INPUTS, widths[0], stages[0], count)
-    if not all(BlockChoice.of(block).has_inner for block in parsed):
+    has_inner = all(BlockChoice.of(block).has_inner for block in parsed)
+    if not has_inner or any((width * (bottleneck or 1)).denominator > 1 for width in widths):
         bottleneck = None
     return make_layout(parsed, stages, widths, depths, strides, stem_and_head, bottleneck)
 

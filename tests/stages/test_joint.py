@@ -189,6 +189,10 @@ def test_blocks_of_a_front_are_choices_where_they_have_the_full_field(
             ["strides that do not lead to the last feature maps"],
         ),
         (("--strides", "1,2,3"), ["wrong number of --strides: got 3 for 2 stages"]),
+        (
+            ("--expansions", "7/5", "--widths", "16,24"),
+            ["PW+DW+PW with expansion 7/5, inverted from 16 to 16 channels is not legal"],
+        ),
         (("--style", "mobilenet", "--types", "bottleneck"), ["does not fit --style mobilenet"]),
     ],
 )
