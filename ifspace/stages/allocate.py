@@ -545,11 +545,7 @@ class _ChoiceModel(ABC):
             return outcome
         model, best = self.model.clone(), outcome
         model.add(-self.total <= most)
-        for number, (amount, slack) in enumerate(self.ties()):
-            if number and not _has_another(
-                model, -self.total, most, literals, best.values, deadline
-            ):
-                return best
+        for amount, slack in self.ties():
             model.clear_hints()
             for literal, value in zip(literals, best.values, strict=True):
                 model.add_hint(literal, value)

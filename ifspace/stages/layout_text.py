@@ -564,7 +564,8 @@ def _width_facts(plan: StagePlan) -> Facts:
         f"{len(widths)} from {min(widths)} to {max(widths)}" if len(widths) > 1 else str(*widths)
         for widths in problem.width_choices
     )
-    finest = ", all multiples of 8 next to the best" if problem.finer else ""
+    all_next = problem.finer and problem.refined(plan.layout.widths) == problem
+    finest = ", all multiples of 8 next to the best" if all_next else ""
     offered = f"{commas(dict.fromkeys(ranges), '; ')}{finest}; others by --width-choices"
     lines = [("widths", offered)]
     steps = (more_channels(plan, index) for index in range(len(plan.layout.stages)))

@@ -14,6 +14,8 @@ import torch
 from ifspace.floors import Floors
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
+from ifspace.models.tracing import trace
+from ifspace.nn import build_network
 from ifspace.nn.files import load
 from ifspace.stages.entry import layout
 from ifspace.stages.networks import network
@@ -55,6 +57,9 @@ def test_a_saved_network_has_exactly_what_the_plan_counts(
     assert sum(parameter.numel() for parameter in built.parameters()) == values["params"]
     assert operators["conv"] + operators["linear"] == values["macs"]
     assert written.total() == values["activations"]
+    live = trace(build_network(built.layout, built.style, device="meta"), (3, 16, 16)).live
+    assert live is not None
+    assert live.peak == values["peak_elements"]
     # It trains: a gradient for every parameter, and the variance of what enters is kept.
     built.train()
     logits = built(images)
