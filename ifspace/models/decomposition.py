@@ -643,12 +643,7 @@ def apply_decomposition(
         changed = copy.apply(*plan.steps)
     fits: tuple[Fit, ...] = ()
     if images is not None:
-        # A fit compares feature maps [N, C, H, W].
-        names = [
-            replacement.name
-            for replacement in plan.replaced
-            if isinstance(base.model.get_submodule(replacement.name), nn.Conv2d)
-        ]
+        names = [replacement.name for replacement in plan.replaced]
         fits = fit_blocks(base.model, changed.model, names, images, seed, progress, noise=noise)
     return DecomposedNetwork(changed.model, changed.edits.for_image(image), plan, fits)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ifspace.errors import IfspaceError, KernelError, SettingError
 from ifspace.models.projection import Start, kernel_of, project
 from ifspace.models.tracing import evaluated
-from ifspace.nn.block import BlockModule
+from ifspace.nn.block import BlockModule, LastAxisBlock
 from ifspace.nn.checks import check_seed, first_line, wrong_type
 
 # How many numbers of a layer's input and output are kept: 8 MB, and about 64 MB while fitting.
@@ -76,14 +76,15 @@ def fit_blocks(
 ) -> tuple[Fit, ...]:
     """Fit the blocks of a changed network to the convolutions of the original, in place.
 
-    `names`: modules that are a convolution in the original network, and a BlockModule in the
-    changed one. `images` [N, C, H, W]: the original runs on them in evaluation mode; of what a
-    layer reads a part is kept, drawn by the seed. L-BFGS finds all weights of a block together,
-    from those that `project` sets. `noise`: the images are no data; then pointwise blocks keep the
-    weights of the closed form, for noise does not say which channels occur together.
-    Batch norm inside a block is not part of the fit: it is set to change nothing on these inputs in
-    evaluation mode. If the pixels are few for the weights of one filter, the fit includes noise
-    with the mean and spread of each channel. `progress` is called with (layers done, all layers).
+    `names`: modules that are a convolution, or a linear layer on channels, in the original network,
+    and a block in the changed one. `images` [N, C, H, W]: the original runs on them in evaluation
+    mode; of what a layer reads a part is kept, drawn by the seed. L-BFGS finds all weights of a
+    block together, from those that `project` sets. `noise`: the images are no data; then pointwise
+    blocks keep the weights of the closed form, for noise does not say which channels occur
+    together. Batch norm inside a block is not part of the fit: it is set to change nothing on these
+    inputs in evaluation mode. If the pixels are few for the weights of one filter, the fit includes
+    noise with the mean and spread of each channel. `progress` is called with (layers done, all
+    layers).
 
     Raises: SettingError for images or weights on the meta device; KernelError for images that the
         network does not take.
@@ -103,7 +104,7 @@ def fit_blocks(
     if not images.numel():
         raise _no_images(f"{list(images.shape)}")
     generator = torch.Generator().manual_seed(seed)
-    convs: dict[str, Any] = {name: original.get_submodule(name) for name in names}
+    convs: dict[str, Any] = {name: _as_conv(original.get_submodule(name)) for name in names}
     inputs = _inputs(original, convs, images, generator)
     if not images.any():
         raise _no_images(f"{list(images.shape)}, all zero")
@@ -113,6 +114,8 @@ def fit_blocks(
             progress(index, len(convs))
         if name in inputs:
             block: Any = changed.get_submodule(name)
+            if isinstance(block, LastAxisBlock):
+                block = block.block
             read = torch.cat(inputs.pop(name))
             fits.append(_fit(name, conv, block, read, generator, noise))
     if progress is not None:
@@ -178,12 +181,17 @@ def _inputs(
     def keep(name: str, conv: Any) -> Callable[[nn.Module, Any], None]:
         def hook(_: nn.Module, inputs: Any) -> None:
             if len(kept.setdefault(name, [])) == batches[0]:  # its first call on these images
-                kept[name].append(_windows(inputs[0], conv, len(images), generator))
+                on_last = isinstance(model.get_submodule(name), nn.Linear)
+                x = _as_maps(inputs[0]) if on_last else inputs[0]
+                kept[name].append(_windows(x, conv, len(images), generator))
 
         return hook
 
     batches = [0]
-    hooks = [conv.register_forward_pre_hook(keep(name, conv)) for name, conv in convs.items()]
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(keep(name, conv))
+        for name, conv in convs.items()
+    ]
     try:
         with evaluated(model):
             for batch in torch.split(images, BATCH):
@@ -203,6 +211,32 @@ def _inputs(
         for hook in hooks:
             hook.remove()
     return kept
+
+
+def _as_conv(layer: nn.Module) -> nn.Module:
+    """Return a linear layer as the convolution that it is on feature maps; others as they are."""
+    if not isinstance(layer, nn.Linear):
+        return layer
+    conv = nn.Conv2d(
+        layer.in_features,
+        layer.out_features,
+        1,
+        bias=layer.bias is not None,
+        device=layer.weight.device,
+        dtype=layer.weight.dtype,
+    )
+    with torch.no_grad():
+        conv.weight.copy_(layer.weight[:, :, None, None])
+        if conv.bias is not None:
+            conv.bias.copy_(layer.bias)
+    return conv
+
+
+def _as_maps(x: Tensor) -> Tensor:
+    """Return what a linear layer reads [..., C] as feature maps [n, C, h, w]."""
+    while x.dim() < 4:
+        x = x.unsqueeze(1)
+    return x.reshape(-1, *x.shape[-3:]).movedim(-1, 1)
 
 
 def _windows(x: Tensor, conv: Any, images: int, generator: torch.Generator) -> Tensor:

@@ -8,10 +8,12 @@ import torch
 from small_networks import Apart, resnet18, vgg
 from torch import Tensor, nn
 
+from ifspace.block import Block
 from ifspace.errors import KernelError, SettingError
 from ifspace.models import warm_start
 from ifspace.models.decomposition import Layers, decompose
 from ifspace.models.projection import kernel_of
+from ifspace.models.surgery import Replace
 from ifspace.models.warm_start import fit_blocks, random_images
 from ifspace.nn import Style, build
 from ifspace.stages.problem import Blocks
@@ -320,3 +322,34 @@ def test_wrong_images_are_an_error(warm_start, error, message: str):
         decompose(model, IMAGE, Blocks("DW+PW"), warm_start=warm_start)
     assert "\n" not in str(raised.value)
     assert all(not child._forward_pre_hooks for child in model.modules())
+
+
+class Mlp(nn.Module):
+    """Two linear layers on the channels of feature maps [N, H, W, C], as in ConvNeXt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 64), nn.Linear(64, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        return y + self.two(self.one(y.movedim(1, -1)).relu()).movedim(-1, 1)
+
+
+def test_linear_layers_on_channels_are_fitted_as_the_convolutions_that_they_are():
+    torch.manual_seed(0)
+    model, x = Mlp(), images(3)
+    block, changed = Block.parse("GPW(4)+SH(4)+GPW(4)"), copy.deepcopy(model)
+    style = Style(batch_norm=False, activation=None, bias=True, bias_where="last")
+    for name, widths in (("one", (16, 64)), ("two", (64, 16))):
+        Replace(name, block.at(*widths), style=style).apply(changed)
+    fits = fit_blocks(model, changed, ["one", "two"], x)
+    assert [fit.name for fit in fits] == ["one", "two"]
+    assert {fit.start for fit in fits} == {"closed form"}
+    for fit in fits:
+        read = input_of(model, fit.name, x)
+        with torch.no_grad():
+            y = model.get_submodule(fit.name)(read)
+            output = changed.get_submodule(fit.name).eval()(read)
+        assert fit.error == pytest.approx(remaining(y, output), rel=1e-3)
+        assert fit.error < min(fit.scaled, fit.random)
