@@ -24,6 +24,7 @@ from torch.export.passes import move_to_device_pass
 from ifspace.errors import ARGUMENT, IfspaceError, KernelError, OutputError, SettingError
 from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.models.sources import code_file, digest_of, from_source, part_of
+from ifspace.models.python_source import save_source
 from ifspace.models.surgery import copy_of_network
 from ifspace.models.tracing import (
     Image,
@@ -43,6 +44,7 @@ from ifspace.storage import read_bytes, replacing
 WEIGHTS: Final = files.SUFFIX
 ONNX: Final = ".onnx"
 PROGRAM: Final = ".pt2"
+SOURCE: Final = ".py"
 SUFFIXES: Final = (WEIGHTS, ONNX, PROGRAM)
 # Of the name of a network's file, its source and its digest: the Python file to run.
 FindCode = Callable[[str, str, str | None], Path]
@@ -52,7 +54,7 @@ _NETWORK: Final = "network"  # key in files of the description of an ifspace net
 def save(
     network: nn.Module | EditedNetwork, path: str | os.PathLike[str], x: Image | None = None
 ) -> None:
-    """Write a network: .safetensors to be loaded again, .onnx and .pt2 to be run.
+    """Write a network: .safetensors to be loaded again, .onnx and .pt2 to be run, .py as source.
 
     `network`: what `reorganize`, `decompose` or `from_source` returned, or any module. A module
     alone does not say where it comes from nor what was done to it, so `load` needs it again.
@@ -61,7 +63,9 @@ def save(
     steps is the file of `ifspace.nn.save`. .onnx and .pt2 files are programs in evaluation mode for
     images of one size and any number; `x`, an image [N, C, H, W] or its size (C, H, W), is needed
     where the record has no image size. A .pt2 program of a network that torch can only export for
-    one image takes one.
+    one image takes one. A .py file is the network in plain torch, its blocks as classes, for images
+    of this size and any number; it needs neither ifspace nor the source, and its weights are beside
+    it as .pt.
 
     The file is written as a whole or not at all.
 
@@ -69,13 +73,18 @@ def save(
         values, or one that `load` could not make again; SettingError if the image size is not
         known; DeviceError if packages for ONNX are missing; KernelError if torch cannot export it.
     """
-    suffix = files.check_suffix(path, SUFFIXES)
+    suffix = files.check_suffix(path, (*SUFFIXES, SOURCE))
     edited = EditedNetwork.of(network)
     model = checked_model(edited.model)
     if suffix == WEIGHTS:
         _save_weights(model, edited.edits, path)
     elif suffix == ONNX:
         export_onnx(model, _example(edited, x), path)
+    elif suffix == SOURCE:
+        title = edited.edits.source or type(model).__name__
+        if code_file(title) is not None:
+            title = title.rpartition(":")[2]  # not the folders of this machine
+        save_source(model, _example(edited, x), path, title)
     else:
         _save_program(edited, _example(edited, x), path)
 
