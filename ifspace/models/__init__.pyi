@@ -15,6 +15,9 @@ from .files import save as save
 from .optimization import Optimization as Optimization
 from .optimization import OptimizationProblem as OptimizationProblem
 from .optimization import optimize as optimize
+from .recipe import DistillationLoss as DistillationLoss
+from .recipe import Recipe as Recipe
+from .recipe import parameter_groups as parameter_groups
 from .reorganization import Reorganization as Reorganization
 from .reorganization import ReorganizedNetwork as ReorganizedNetwork
 from .reorganization import reorganize as reorganize

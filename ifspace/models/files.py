@@ -23,8 +23,8 @@ from torch.export.passes import move_to_device_pass
 
 from ifspace.errors import ARGUMENT, IfspaceError, KernelError, OutputError, SettingError
 from ifspace.models.edits import EditedNetwork, Edits
-from ifspace.models.sources import code_file, digest_of, from_source, part_of
 from ifspace.models.python_source import save_source
+from ifspace.models.sources import code_file, digest_of, from_source, part_of
 from ifspace.models.surgery import copy_of_network
 from ifspace.models.tracing import (
     Image,

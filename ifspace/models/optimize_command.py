@@ -37,13 +37,14 @@ from ifspace.models.options import (
     trust_option,
 )
 from ifspace.stages.command import SEED, check_save
+from ifspace.storage import replacing
 from ifspace.values import share
 
 if TYPE_CHECKING:
     from ifspace.models.edits import EditedNetwork
     from ifspace.models.graph import Trace
     from ifspace.models.measuring import Measurer
-    from ifspace.models.optimization import OptimizationProblem
+    from ifspace.models.optimization import Optimization, OptimizationProblem
     from ifspace.stages.problem import Blocks
 
 OBJECTIVES = (
@@ -52,7 +53,9 @@ OBJECTIVES = (
 )
 # What --warm-start without a name stands for.
 NOISE: Final = "noise"
-SUFFIXES = (".safetensors", ".onnx", ".pt2")
+SUFFIXES = (".safetensors", ".onnx", ".pt2", ".py")
+# Beside the network that is saved: FILE.plan.json, which --plan takes.
+PLAN_SUFFIX: Final = ".plan.json"
 # Options that say something of the blocks, and nothing without blocks.
 _FOR_BLOCKS: Final = (
     "blocks_only",
@@ -245,7 +248,11 @@ _OPTIONS = (
         show_default=True,
         help="Of all fresh weights.",
     ),
-    shared("save", help="Write the network: .safetensors to load again, .onnx or .pt2 to run."),
+    shared(
+        "save",
+        help="Write the network: .safetensors to load again, .onnx or .pt2 to run, .py as source "
+        "in plain torch with its weights as .pt; beside it the plan and the recipe of training.",
+    ),
     shared("time-limit", help="Of the searches; what was found by then is taken."),
 )
 
@@ -351,6 +358,8 @@ def command(
                 output.note(_names_note(start, network, save))
         saved = save if after is not None else None
         report = OptimizationReport(source, optimization, saved, options["dry_run"])
+        if saved is not None:
+            output.note(_plan_note(optimization, report.forms()["json"](), saved))
     output.emit(report.forms(), keep=after is not None)
     if after is None:
         no_plan(context, report.message, optimization.is_out_of_time)
@@ -410,6 +419,20 @@ def _with_weights(source: ModelSource, weights: Path | None, pretrained: bool) -
         allowed=wrong[1],
         remedy="leave one out",
     )
+
+
+def _plan_note(optimization: "Optimization", plan: str, save: Path) -> str:
+    """Write plan and recipe beside a network, and return a note of them."""
+    from ifspace.models.recipe import Recipe
+
+    file = save.with_suffix(PLAN_SUFFIX)
+    with replacing(file) as temporary:
+        temporary.write_text(plan, encoding="utf-8")
+    text = f"plan: {file}"
+    if optimization.blocks is not None and optimization.blocks.replaced:
+        recipe = Recipe.of(optimization.blocks).save(save)
+        text += f"; recipe of training: {recipe}, for ifspace.models.parameter_groups"
+    return text
 
 
 def _names_note(start: "EditedNetwork", network: "EditedNetwork", save: Path) -> str:

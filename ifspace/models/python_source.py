@@ -165,7 +165,7 @@ def network_source(
         ),
     )
     text += _ROLLING if blocks.needs_rolling else ""
-    text += "".join(f"\n\n{source}" for source in blocks.sources)
+    text += "".join(f"\n\n{source}\n" for source in blocks.sources)
     text += f'\n\nclass {NAME}(nn.Module):\n    """{title}."""\n\n    def __init__(self) -> None:\n'
     text += "        super().__init__()\n" + "".join(f"        {line}\n" for line in parts)
     text += "\n" + _forward(code.src)
@@ -307,8 +307,8 @@ class _Sized(fx.Proxy):
         """The value in the run that is written down."""
         return self.node.meta[_VALUE]
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         """A tensor, for code that asks with isinstance."""
         return Tensor if isinstance(self.node.meta.get(_VALUE), Tensor) else type(self)
 
@@ -358,7 +358,8 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether a module is called as it is: those of torch, and blocks."""
         if isinstance(m, BlockModule):
-            return True
+            # The convolutions of a block may have become blocks themselves.
+            return not any(isinstance(part, BlockModule) for part in m.children())
         of_torch = type(m).__module__.startswith("torch.nn.modules.")
         return of_torch and not any(True for _ in m.children())
 
@@ -404,7 +405,8 @@ class _Tracer(fx.Tracer):
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         """Return the elements of a tuple, or the rows of a tensor."""
-        return iter([obj[index] for index in range(len(obj.node.meta[_VALUE]))])
+        elements: Any = obj
+        return iter([elements[index] for index in range(len(obj.node.meta[_VALUE]))])
 
     def _run(self, node: fx.Node) -> Any:
         """Return the value of a node in this run."""
