@@ -37,9 +37,9 @@ from ifspace.stages.problem import Budgets
 Row = dict[str, Any]
 SHARE: Final = 0.6
 # Ratios of torch-pruning that are tried: it has no budget.
-_BISECTIONS: Final = 9
+_BISECTIONS: Final = 7
 # How often all networks are timed again.
-_PASSES: Final = 6
+_PASSES: Final = 4
 
 
 class DoubleConv(nn.Sequential):

@@ -298,10 +298,10 @@ def command(
     units; an amount without a budget does not grow. With blocks it is the blocks that do, in the
     stages of the organizer, or with --blocks-only in those that are there: as few as it takes,
     proven. With --widths or --widths-only the widths do: those of the greatest sum of MACs^(3/4)
-    over the layers; an amount without a budget is at most what it is with all widths narrowed
-    alike. Amounts may end in k, M or G. Peak memory is that of the network that comes out: blocks
-    are chosen within it, proven; the depths of stages are not, and a network that needs more is no
-    answer.
+    over the layers; an amount without a budget is at most 9/10 of what it is with all widths
+    narrowed alike. Amounts may end in k, M or G. Peak memory is that of the network that comes out:
+    blocks are chosen within it, proven; the depths of stages are not, and a network that needs more
+    is no answer.
 
     Exit status 3 when nothing keeps the budgets, 4 when the time limit came first.
     `ifspace.models.load(FILE)` reads a network that was saved.

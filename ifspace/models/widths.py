@@ -34,8 +34,10 @@ from ifspace.values import choice, whole_number
 # A norm of the weights of each channel, or numbers of the user's own.
 Importance = str | os.PathLike[str] | Mapping[str, Tensor]
 NORMS: Final[Mapping[str, int]] = {"l1": 1, "l2": 2}
-# Widths are multiples of so many channels.
+# Widths are multiples of so many channels, and of a wide group of a power of 2 that cuts it into 16
+# steps at least: vector units and caches take whole blocks.
 MULTIPLE: Final = 8
+_STEPS: Final = 16
 # How often what cannot be narrowed is left out and the rest is chosen anew.
 _ROUNDS: Final = 12
 
@@ -127,13 +129,13 @@ def narrow(
 ) -> NarrowedNetwork:
     """Return a narrower copy of a network within budgets, with the plan of it.
 
-    `x`: an image [N, C, H, W] or its size (C, H, W). Widths are multiples of `multiple` channels:
-    those of greatest `objective` ("macs-3/4", the sum of MACs^(3/4) over layers, or "macs"). An
-    amount without a budget is at most what it is where all widths are narrowed alike. Of each group
-    the channels stay that have the greatest `importance`: the "l1" or "l2" norm of their weights in
-    all layers that write them, or numbers of the user's: a mapping from full names of layers to a
-    tensor [C_out], or a CSV file with the columns layer, channel and importance. Weights that stay
-    keep their values.
+    `x`: an image [N, C, H, W] or its size (C, H, W). Widths are multiples of `multiple` channels
+    (from 32 times as many on, of 2, 4 ... times that): those of greatest `objective` ("macs-3/4",
+    the sum of MACs^(3/4) over layers, or "macs"). An amount without a budget is at most 9/10 of
+    what it is where all widths are narrowed alike. Of each group the channels stay that have the
+    greatest `importance`: the "l1" or "l2" norm of their weights in all layers that write them, or
+    numbers of the user's: a mapping from full names of layers to a tensor [C_out], or a CSV file
+    with the columns layer, channel and importance. Weights that stay keep their values.
 
     >>> model = nn.Sequential(nn.Conv2d(8, 64, 3), nn.ReLU(), nn.Conv2d(64, 8, 1))
     >>> small = narrow(model, (8, 16, 16), Budgets(params="60%"))
@@ -274,7 +276,15 @@ def _problem(channels: Channels, budgets: Budgets, objective: str, multiple: int
 
 
 def _width(group: ChannelGroup, multiple: int) -> Width:
+    """Return a width: multiples of channels, doubled while it has so many steps, and all of them.
+
+    >>> group = ChannelGroup(("conv",), np.arange(256), 1, {})
+    >>> _width(group, 8).counts[:3], len(_width(group, 8).counts)
+    ((16, 32, 48), 16)
+    """
     most = len(group.classes)
+    while group.width >= 2 * multiple * _STEPS:
+        multiple *= 2
     counts = [count for count in range(1, most) if count * group.channels % multiple == 0]
     return Width(group.name, (*counts, most), group.channels)
 
