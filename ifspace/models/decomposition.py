@@ -178,6 +178,7 @@ class Decomposition:
     `peaks`: the peak memory in elements before and after; None where the trace does not say.
     `weight_norms`: by the name of a layer what computes its weights from others, such as weight
     norm. `out_of_reach`: what no block can replace, and why.
+    `is_front`: whether pointwise and linear layers took part too.
     `within_floors` says, of a search with floors, what they leave. `least_channels`: with which a
     convolution may be replaced. `peak_stays_at`: the call that needs more memory than the budget
     whatever the blocks are; empty without one.
@@ -198,6 +199,7 @@ class Decomposition:
     peak_stays_at: str = ""
     weight_norms: Mapping[str, str] = field(default_factory=dict)
     out_of_reach: tuple[OutOfReach, ...] = ()
+    is_front: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -270,12 +272,13 @@ class Decomposition:
             remedies = self._remedies()
             misfits = any(conv.misfits for conv in self.skipped)
             others = f"name 1 x 1 convolutions, for a block such as {_NO_KERNEL}"
-            if not self.pointwise:
+            if not self.pointwise or self.is_front:
                 others = "leave the blocks out: stages can be reorganized alone"
+            layers = "layers of one group" if self.is_front else "3×3 convolutions of one group"
             raise SettingError.because(
                 "no convolution to replace",
                 got=self._reasons_text() or "no convolution in the network",
-                allowed=f"3×3 convolutions of one group that read at least {self.least_channels} "
+                allowed=f"{layers} that read at least {self.least_channels} "
                 f"channels{' and that a block fits' if misfits else ''}",
                 remedy=", or ".join(remedies) or others,
                 argument="least_channels" if ARGUMENT in "".join(remedies) else None,
@@ -463,6 +466,7 @@ def plan_decomposition(
         within_floors=_within_floors(trace, convs, options, search.floors),
         least_channels=layers.least_channels,
         out_of_reach=out_of_reach(model, trace, [conv.name for conv in options], skipped, layers),
+        is_front=blocks.is_front,
     )
     if options and (budgets.limits or timed or objective == PEAK_MEMORY):
         plan = _best_choice(plan, options, objective, search, live)
