@@ -664,7 +664,8 @@ def write_page(out: Path, runs: Sequence[dict[str, Any]], command: str) -> None:
                 columns,
                 tuple((what, ending, count) for (what, ending), count in sorted(totals.items())),
             ).markdown(),
-            "By command, and by kind of file and damage: `faults.csv`.",
+            "By command, and by kind of file and damage: `faults.csv`. Runs that are killed, "
+            "interrupted and gone on with: `killed_runs.md`.",
         ],
         rows,
         command,

@@ -109,11 +109,15 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
     Raises: OSError as `open` does, and for a device, which may never end.
     """
-    _check_no_device(path)
+    check_no_device(path)
     return Path(path).read_bytes()
 
 
-def _check_no_device(path: str | os.PathLike[str]) -> None:
+def check_no_device(path: str | os.PathLike[str]) -> None:
+    """Check that a path is no device, which may never end.
+
+    Raises: OSError for one, and where there is nothing.
+    """
     mode = Path(path).stat().st_mode
     if S_ISCHR(mode) or S_ISBLK(mode):
         raise OSError(EINVAL, "a device, not a file")
@@ -142,7 +146,7 @@ def read_csv(path: Path) -> CsvRows:
     Raises: csv.Error for a row with more or fewer fields than the header, as decimal commas make
         one, and for a column that is there twice; OSError and UnicodeDecodeError as `open` does.
     """
-    _check_no_device(path)
+    check_no_device(path)
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, skipinitialspace=True, strict=True)
         columns = tuple(name.strip() for name in next(reader, ()))

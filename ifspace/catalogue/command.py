@@ -11,8 +11,8 @@ from ifspace.cli.latency import NONE_NOTE, latency_notes, latency_options, read_
 from ifspace.cli.messages import say
 from ifspace.cli.options import (
     AMOUNT,
-    FILE,
     NO_ANSWER,
+    PLACE,
     OneOf,
     Output,
     WholeNumber,
@@ -89,7 +89,7 @@ _OPTIONS = (
 
 
 @click.command("best", short_help="Say which block of a catalogue to use.")
-@click.argument("catalogues", type=FILE, nargs=-1, required=True, metavar="CATALOGUE...")
+@click.argument("catalogues", type=PLACE, nargs=-1, required=True, metavar="CATALOGUE...")
 @with_options(_OPTIONS)
 @output_options()
 @click.pass_context
@@ -97,7 +97,7 @@ def command(
     context: click.Context,
     /,
     output: Output,
-    catalogues: tuple[Path, ...],
+    catalogues: tuple[Path | str, ...],
     kinds: tuple[str, ...] | None,
     channels: int | None,
     by: str,
@@ -116,8 +116,9 @@ def command(
 ) -> None:
     """Say which block of CATALOGUE to use: the entries within all bounds, best first, and why.
 
-    CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`; several, such as those of the
-    widths of a network, are read as one. Bounds include their value and
+    CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`, or the folder or URL of a run in
+    parts; one that is too long for memory is read within the bounds alone. Several, such as those
+    of the widths of a network, are read as one. Bounds include their value and
     may end in k, M or G. Of blocks that are the same network, up to the order of channels, one is
     listed: the one with the fewest layers; --all lists every one, with a
     number for each network. A block is dominated by another
@@ -136,7 +137,7 @@ def command(
     """
     from ifspace.catalogue import best, load
     from ifspace.catalogue.best_text import BestReport
-    from ifspace.catalogue.choose import next_better, tight_bounds, together, usable
+    from ifspace.catalogue.choose import AMOUNTS, next_better, tight_bounds, together, usable
     from ifspace.catalogue.design import one_a_network
     from ifspace.catalogue.setting import option_text
     from ifspace.latency import at_side
@@ -144,7 +145,10 @@ def command(
     from ifspace.serialize import json_text
     from ifspace.values import listed
 
-    designs_on_file = together([load(path, check) for path in catalogues])
+    # What a long catalogue is read within; --top and floors ask for what is beyond the bounds.
+    columns = {AMOUNTS[name][0]: bounds[name] for name in AMOUNTS if bounds[name] is not None}
+    most = None if top is not None or bounds["floors"] else columns
+    designs_on_file = together([load(path, check, most) for path in catalogues])
     peak = _peak_memory(peak_memory, side, dtype)
     of_peak = peak_memory is not None or by == "peak-memory"
     source = read_latencies(latency, batch, device, None if of_peak and not latency else dtype)
@@ -195,7 +199,7 @@ def command(
     if top is None and len(rows) > limit and output.format == "table":
         output.note(f"{limit} of {len(rows)} entries within the bounds; --limit shows more")
     if not rows:
-        names = ", ".join(path.name for path in catalogues)
+        names = ", ".join(Path(path).name for path in catalogues)
         tight = tight_bounds(designs_on_file, **question)
         values = [option_text(name, value) for name, value in tight.nearest.items()]
         remedy = f"{' or '.join(values)} leaves some" if values else "loosen several of them"

@@ -66,47 +66,41 @@ def save(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
         file.write_bytes(writer(catalogue))
 
 
-def load(path: str | os.PathLike[str], check: bool | None = None) -> Catalogue:
+def load(
+    path: str | os.PathLike[str],
+    check: bool | None = None,
+    most: Mapping[str, int] | None = None,
+) -> Catalogue:
     """Return the catalogue that was saved in a .parquet file, or is in the folder of a run.
 
     `check`: whether every row is compared with its block, computed anew; None for those of up to
     CHECKED_ROWS rows. Pages and metadata have checksums that are always compared.
 
+    `most`: bounds on columns. Of a catalogue that is too long to hold in memory only the rows
+    within them are held, read some at a time.
+
     Raises: CatalogueError when there is no such file, or it is truncated, not a catalogue of
         ifspace, one of another schema version, changed since it was written, or too long to hold
         in memory.
     """
-    import pyarrow
-    import pyarrow.parquet
-
     name = str(path)
     if is_url(path) or Path(path).is_dir():
         from ifspace.catalogue.shards import Shards
 
-        return Shards.read(name).catalogue()
+        return Shards.read(name).catalogue(most)
     try:
-        data = storage.read_bytes(path)
+        storage.check_no_device(path)
+        with Path(path).open("rb") as file:
+            table, rows = _read(file, name, most)
     except OSError as error:
+        if isinstance(error, IfspaceError):
+            raise
         raise CatalogueError.because(
             "catalogue cannot be read",
             got=f"{name} ({error.strerror or type(error).__name__})",
             allowed="a readable .parquet file",
             remedy="write one with `ifspace enumerate --out FILE.parquet`",
         ) from None
-    try:
-        rows = pyarrow.parquet.read_metadata(BytesIO(data)).num_rows
-        if rows > MAX_ROWS:
-            raise CatalogueError.because(
-                f"{name} is too long",
-                got=f"{rows:,} rows",
-                allowed=f"up to {MAX_ROWS:,}, which are held in memory",
-                remedy="enumerate shorter lengths or fewer widths, or filter it with pyarrow",
-            )
-        table = pyarrow.parquet.read_table(BytesIO(data), page_checksum_verification=True)
-    except CatalogueError:
-        raise
-    except (pyarrow.ArrowException, OSError, ValueError):
-        raise _unreadable(name, "no Parquet file, or only a part of one") from None
     text = (table.schema.metadata or {}).get(METADATA_KEY)
     if text is None:
         raise _unreadable(name, "a Parquet file of something else")
@@ -127,6 +121,8 @@ def load(path: str | os.PathLike[str], check: bool | None = None) -> Catalogue:
         funnels = from_plain(tuple[Funnel, ...], about["funnels"], "funnels")
         designs = from_columns({name: table.column(name).to_pylist() for name in columns})
         catalogue = Catalogue(settings, funnels, designs)
+        if rows > len(designs):
+            return catalogue  # a part of a long one
         if first:
             catalogue = with_networks(catalogue)
         wrong = wrong_cell(catalogue) if (check is None and rows <= CHECKED_ROWS) or check else ""
@@ -139,6 +135,52 @@ def load(path: str | os.PathLike[str], check: bool | None = None) -> Catalogue:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _unreadable(name, "provenance that makes no sense") from None
     return catalogue
+
+
+def _read(file: Any, name: str, most: Mapping[str, int] | None) -> tuple[Any, int]:
+    """Return the rows of a file that are held in memory, and how many it has."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        parquet = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
+        rows = parquet.metadata.num_rows
+        if rows <= MAX_ROWS:
+            return parquet.read(), rows
+        kept: list[Any] = []
+        for batch in parquet.iter_batches() if most else ():
+            kept.append(batch.filter(_within(batch, most or {})))
+            check_length(name, sum(map(len, kept)), "bounds that leave fewer")
+        if not most:
+            check_length(name, rows, "bounds such as --params, within which it is read in part")
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, IfspaceError):
+            raise
+        raise _unreadable(name, "no Parquet file, or only a part of one") from None
+    return pyarrow.Table.from_batches(kept, parquet.schema_arrow), rows
+
+
+def _within(batch: Any, most: Mapping[str, int]) -> Any:
+    from pyarrow import compute
+
+    mask = compute.is_valid(batch.column("params"))
+    for column, bound in most.items():
+        mask = compute.and_(mask, compute.less_equal(batch.column(column), bound))
+    return mask
+
+
+def check_length(name: str, rows: int, remedy: str) -> None:
+    """Check that so many rows can be held in memory.
+
+    Raises: CatalogueError where they are too many.
+    """
+    if rows > MAX_ROWS:
+        raise CatalogueError.because(
+            f"{name} is too long",
+            got=f"{rows:,} rows",
+            allowed=f"up to {MAX_ROWS:,}, which are held in memory",
+            remedy=f"give {remedy}",
+        )
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

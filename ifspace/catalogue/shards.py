@@ -17,8 +17,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
+from ifspace.catalogue import dataset
 from ifspace.catalogue.dataset import (
-    MAX_ROWS,
     SCHEMA_VERSION,
     provenance,
     read_part,
@@ -241,19 +241,23 @@ class Shards:
                 for design in in_order(parts):
                     yield whole.completed(design)
 
-    def catalogue(self) -> Catalogue:
-        """Return the catalogue, in memory.
+    def catalogue(self, most: Mapping[str, int] | None = None) -> Catalogue:
+        """Return the catalogue, in memory; of a long one the rows within bounds on columns.
 
-        Raises: CatalogueError where it is too long for that, or not complete.
+        Raises: CatalogueError where what is to be held is too long for that, or it is not complete.
         """
-        if self.rows > MAX_ROWS:
-            raise CatalogueError.because(
-                f"{self.folder} is too long",
-                got=f"{self.rows:,} rows",
-                allowed=f"up to {MAX_ROWS:,}, which are held in memory",
-                remedy="`ifspace best` reads it part by part",
-            )
-        return Catalogue(self.manifest.settings, self.funnels, tuple(self.designs()))
+        name = str(self.folder)
+        if self.rows <= dataset.MAX_ROWS:
+            most = None
+        elif not most:
+            remedy = "bounds such as --params, within which it is read in part"
+            dataset.check_length(name, self.rows, remedy)
+        rows = []
+        for design in self.designs():
+            if all(getattr(design, column) <= bound for column, bound in (most or {}).items()):
+                rows.append(design)
+                dataset.check_length(name, len(rows), "bounds that leave fewer")
+        return Catalogue(self.manifest.settings, self.funnels, tuple(rows))
 
     def join(self, path: str | Path) -> None:
         """Write the catalogue as one .parquet file: the bytes of a run without parts.

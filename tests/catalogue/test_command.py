@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from samples import SMALL
 from ifspace.block import Block
 from ifspace.catalogue import Catalogue, save
 from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate.run import merge_folder, run_in_folder
 from ifspace.enumerate.search import enumerate_designs
 
 
@@ -271,3 +273,26 @@ def test_a_question_about_floors_that_the_catalogue_cannot_answer(
         "--least-fan-in 8 --out FILE.parquet` answers",
     )
     assert run("best", catalogue, "--least-fan-in", 2).status == 0
+
+
+def test_a_catalogue_too_long_for_memory_is_read_within_the_bounds(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [EnumerationSetting(channels=8, max_len=4)]
+    for number in (1, 2):
+        run_in_folder(settings, tmp_path / "run", jobs=1, share=(number, 2))
+    file = tmp_path / "a.parquet"
+    merge_folder(tmp_path / "run", file)
+    bounds = ("--params", "200", "--layers", "3", "--format", "json")
+    expected = json.loads(run("best", file, *bounds).out)["designs"]
+    assert 1 < len(expected) < 40
+    monkeypatch.setattr("ifspace.catalogue.dataset.MAX_ROWS", 40)  # of 93 rows
+    for source in (file, tmp_path / "run"):
+        designs = json.loads(run("best", source, *bounds).out)["designs"]
+        assert [x["block"] for x in designs] == [x["block"] for x in expected]
+        assert [x["network"] for x in designs] == [x["network"] for x in expected]
+        ended = run("best", source, "--params", "1k")
+        assert ended.status == 2
+        assert "is too long: got 41 rows; allowed: up to 40" in ended.err
+        ended = run("best", source)
+        assert "got 93 rows; allowed: up to 40, which are held in memory; give bounds" in ended.err

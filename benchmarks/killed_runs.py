@@ -1,0 +1,366 @@
+"""Whether a run in a folder survives what ends it: kills, signals, full disks, other runs.
+
+`python -m benchmarks.killed_runs` kills `enumerate --out FOLDER`, `merge` and `bench` at random
+moments, again and again, and goes on with the same command, until each has ended; then it ends
+them, their workers and their folders in every other way. It writes `killed_runs.md` and
+`killed_runs.csv` into `results/`. A fault is a finished part that is lost or changed, a file under
+its own name that is not whole, something left over after the next run, another catalogue at the
+end, or an ending that is not documented.
+
+Every run is a process of its own, forked from one in which the commands are imported. `--kills N`:
+how many kills there are in all.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from benchmarks import faults
+from benchmarks.measure import write_results
+from ifspace.bench.record import provenance
+from ifspace.catalogue import load, save
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.cli.main import INTERRUPTED, TERMINATED, main
+from ifspace.enumerate import run as runs
+from ifspace.enumerate import search
+from ifspace.enumerate.search import enumerate_designs
+from ifspace.table import Table
+
+SETTING: Final = EnumerationSetting(channels=16, max_len=5)
+ENUMERATE: Final = ("enumerate", "-C", "16", "--max-len", "5", "--quiet", "--out", "run")
+MERGE: Final = ("merge", "run", "--quiet", "--out", "merged.parquet")
+BENCH: Final = (
+    *("bench", "small.parquet", "--top", "2", "--side", "4", "--batch", "1", "--repeats", "3"),
+    *("--baselines", "conv", "--results", "out", "--channels", "8", "--no-calibrate"),
+    *("--resume", "--quiet"),
+)
+PARTS: Final = 16
+# Seconds in which a signal must end a run.
+END_S: Final = 2.0
+# A small disk, in bytes.
+DISK: Final = 96 << 10
+
+
+def start(arguments: Sequence[str], folder: Path) -> int:
+    """Return the process that runs the command line in a folder, split into many parts."""
+    (folder / ".stderr").touch()
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        os.setpgid(0, 0)
+        os.chdir(folder)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.dup2(os.open(".stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for module, name, value in (
+            (runs, "PART_S", 1e-6),
+            (runs, "MOST_PARTS", PARTS),
+            (search, "WORTH_WORKERS_S", 0),
+        ):
+            setattr(module, name, value)
+        sys.argv = ["ifspace", *arguments]
+        main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    finally:
+        os._exit(code)
+
+
+def ended(child: int, folder: Path) -> tuple[int, str]:
+    """Return how a process ended, and what it said."""
+    _, status = os.waitpid(child, 0)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # workers that a killed process left
+    return os.waitstatus_to_exitcode(status), (folder / ".stderr").read_text(errors="replace")
+
+
+def parts_of(run: Path) -> dict[str, bytes]:
+    """Return the finished parts of a run."""
+    return {path.name: path.read_bytes() for path in run.glob("shard-*.parquet")}
+
+
+def digest(path: Path) -> str:
+    """Return a hash of a file."""
+    return sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One way in which runs were ended: how often, what came of it, and what was wrong."""
+
+    way: str
+    times: int
+    outcome: str
+    faults: tuple[str, ...]
+
+
+def kill_at_random(folder: Path, kills: int, expected: str, chance: random.Random) -> list[Ending]:
+    """Kill runs of the three commands at random moments; go on with each until it ends."""
+    wrong: dict[str, list[str]] = {name: [] for name in ("enumerate", "merge", "bench")}
+    count = dict.fromkeys(wrong, 0)
+    whole = dict.fromkeys(wrong, 0)
+    jobs = cycle(("1", "1", "2"))
+    while count["enumerate"] < kills // 2:
+        finished: dict[str, bytes] = {}
+        while True:
+            arguments = (*ENUMERATE, "--jobs", next(jobs))
+            status, said = _killed(arguments, folder, chance.uniform(0.05, 1.5))
+            now = parts_of(folder / "run")
+            if not finished.items() <= now.items():
+                wrong["enumerate"].append("a finished part was lost or changed")
+            finished = now
+            if status == -signal.SIGKILL:
+                count["enumerate"] += 1
+                continue
+            if status:
+                wrong["enumerate"].append(f"status {status}: {said.strip()[-200:]}")
+            break
+        whole["enumerate"] += 1
+        names = {"manifest.json", *(f"shard-{number:05}.parquet" for number in range(PARTS))}
+        if left := sorted(set(os.listdir(folder / "run")) - names):
+            wrong["enumerate"].append(f"left over: {left}")
+        for _ in range(4 if count["merge"] < 3 * kills // 8 else 0):
+            status, said = _killed(MERGE, folder, chance.uniform(0.0, 0.3))
+            count["merge"] += status == -signal.SIGKILL
+            merged = folder / "merged.parquet"
+            if merged.exists() and digest(merged) != expected:
+                wrong["merge"].append("half a file")
+            merged.unlink(missing_ok=True)
+        status, said = ended(start(MERGE, folder), folder)
+        whole["merge"] += 1
+        if status or digest(folder / "merged.parquet") != expected:
+            wrong["merge"].append(f"other bytes, status {status}: {said.strip()[-200:]}")
+        if left := [name for name in os.listdir(folder) if name.endswith(".tmp")]:
+            wrong["merge"].append(f"left over: {left}")
+        shutil.rmtree(folder / "run")
+        (folder / "merged.parquet").unlink()
+    while sum(count.values()) < kills or count["bench"] < kills // 8:
+        status, said = _killed(BENCH, folder, chance.uniform(0.1, 4.0))
+        count["bench"] += status == -signal.SIGKILL
+        whole["bench"] += status == 0
+        if status not in (0, -signal.SIGKILL):
+            wrong["bench"].append(f"status {status}: {said.strip()[-200:]}")
+    status, said = ended(start(BENCH, folder), folder)
+    if status:
+        wrong["bench"].append(f"at the end status {status}: {said.strip()[-200:]}")
+    if left := [path.name for path in (folder / "out").rglob("*.tmp")]:
+        wrong["bench"].append(f"left over: {left}")
+    return [
+        Ending(f"kill -9: {name}", count[name], f"{whole[name]} ended whole", tuple(wrong[name]))
+        for name in wrong
+    ]
+
+
+def _killed(arguments: Sequence[str], folder: Path, after_s: float) -> tuple[int, str]:
+    child = start(arguments, folder)
+    time.sleep(after_s)
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    return ended(child, folder)
+
+
+def _at_first_part(folder: Path, jobs: int) -> int:
+    """Return a run that has just finished its first part."""
+    child = start((*ENUMERATE, "--jobs", str(jobs)), folder)
+    deadline = time.monotonic() + 60
+    while not parts_of(folder / "run") and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return child
+
+
+def _goes_on(folder: Path, expected: str) -> list[str]:
+    """Return what is wrong when the same command goes on, and its parts are merged."""
+    wrong = []
+    for arguments in (ENUMERATE, MERGE):
+        status, said = ended(start(arguments, folder), folder)
+        if status:
+            wrong.append(f"{arguments[0]} ends with {status}: {said.strip()[-200:]}")
+    if not wrong and digest(folder / "merged.parquet") != expected:
+        wrong.append("other bytes")
+    if left := [name for name in os.listdir(folder / "run") if name.startswith(".")]:
+        wrong.append(f"left over: {left}")
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    (folder / "merged.parquet").unlink(missing_ok=True)
+    return wrong
+
+
+def signalled(folder: Path, expected: str) -> list[Ending]:
+    """Interrupt and terminate runs of one process and of two."""
+    endings = []
+    for number, status in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
+        wrong, longest_s = [], 0.0
+        for jobs in (1, 2, 1):
+            child = _at_first_part(folder, jobs)
+            started_s = time.monotonic()
+            os.kill(child, number)
+            result, said = ended(child, folder)
+            longest_s = max(longest_s, time.monotonic() - started_s)
+            if result not in (status, 0) or "Traceback" in said:
+                wrong.append(f"status {result}: {said.strip()[-200:]}")
+            wrong += _goes_on(folder, expected)
+        if longest_s > END_S:
+            wrong.append(f"took {longest_s:.1f} s to end")
+        outcome = f"status {status} after {longest_s:.2f} s at most, and gone on with"
+        endings.append(Ending(number.name, 3, outcome, tuple(wrong)))
+    return endings
+
+
+def lost_worker(folder: Path, expected: str) -> Ending:
+    """Kill a worker process of a run of two."""
+    wrong, statuses = [], []
+    for _ in range(5):
+        child = _at_first_part(folder, 2)
+        with suppress(psutil.Error):
+            workers = [
+                process
+                for process in psutil.Process(child).children(recursive=True)
+                if "loky" in " ".join(process.cmdline()) and "tracker" not in process.cmdline()[-1]
+            ]
+            for process in workers[:1]:
+                process.kill()
+        status, said = ended(child, folder)
+        statuses.append(status)
+        if status not in (0, 1) or (status == 1 and "not done: " not in said):
+            wrong.append(f"status {status}: {said.strip()[-200:]}")
+        wrong += _goes_on(folder, expected)
+    outcome = f"status 1, with what is not done, {statuses.count(1)} times, else done"
+    return Ending("a worker killed", 5, outcome, tuple(wrong))
+
+
+def full_and_read_only(folder: Path, expected: str) -> list[Ending]:
+    """Run on a disk that is full, and on one that cannot be written; go on when there is room."""
+    disk = folder / "run"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        return [Ending("a full disk", 0, "not tried: file systems cannot be mounted here", ())]
+    endings = []
+    try:
+        status, said = ended(start(ENUMERATE, folder), folder)
+        wrong = [] if status == 2 and "No space left" in said else [f"status {status}: {said}"]
+        if left := [name for name in os.listdir(disk) if name.endswith(".tmp")]:
+            wrong.append(f"left over: {left}")
+        endings.append(Ending("a full disk", 1, "status 2, one line, gone on with", tuple(wrong)))
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        status, said = ended(start(ENUMERATE, folder), folder)
+        wrong = [] if status == 2 and "Read-only" in said else [f"status {status}: {said}"]
+        endings.append(Ending("a read-only folder", 1, "status 2, one line", tuple(wrong)))
+        kept = folder / "kept"
+        shutil.copytree(disk, kept)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    disk.rmdir()
+    kept.rename(disk)
+    more = _goes_on(folder, expected)
+    endings[0] = Ending(endings[0].way, 1, endings[0].outcome, (*endings[0].faults, *more))
+    return endings
+
+
+def two_runs(folder: Path, expected: str) -> Ending:
+    """Start a second run in a folder in which one works, and one after a killed one."""
+    child = _at_first_part(folder, 1)
+    os.kill(child, signal.SIGSTOP)
+    status, said = ended(start(ENUMERATE, folder), folder)
+    wrong = []
+    if status != 2 or f"process {child} on" not in said:
+        wrong.append(f"status {status}: {said}")
+    os.kill(child, signal.SIGKILL)
+    ended(child, folder)
+    wrong += _goes_on(folder, expected)
+    outcome = "status 2, names the process; when that is killed the next one goes on"
+    return Ending("two runs in a folder", 1, outcome, tuple(wrong))
+
+
+def clock_jumps(folder: Path, expected: str) -> Ending:
+    """Give the parts of a run times of the past and the future."""
+    os.kill(child := _at_first_part(folder, 1), signal.SIGKILL)
+    ended(child, folder)
+    for index, path in enumerate(sorted((folder / "run").iterdir())):
+        years = (-40, 40)[index % 2] * 365 * 86400
+        os.utime(path, (time.time() + years, time.time() + years))
+    wrong = _goes_on(folder, expected)
+    return Ending("a clock that jumps", 1, "no time is read: gone on with", tuple(wrong))
+
+
+def benchmark(arguments: Sequence[str] | None = None) -> None:
+    """End runs in every way, print each fault, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=faults.RESULTS)
+    options = parser.parse_args(arguments)
+    faults.import_all()
+    # No TemporaryDirectory: a forked run that is interrupted would remove it when it ends.
+    folder = Path(tempfile.mkdtemp())
+    try:
+        save(enumerate_designs([SETTING], jobs=1), folder / "one.parquet")
+        save(
+            enumerate_designs([EnumerationSetting(channels=8, max_len=3)], jobs=1),
+            folder / "small.parquet",
+        )
+        expected = digest(folder / "one.parquet")
+        assert load(folder / "one.parquet").designs
+        steps: tuple[Callable[[], Any], ...] = (
+            lambda: kill_at_random(folder, options.kills, expected, random.Random(options.seed)),
+            lambda: signalled(folder, expected),
+            lambda: [lost_worker(folder, expected)],
+            lambda: full_and_read_only(folder, expected),
+            lambda: [two_runs(folder, expected)],
+            lambda: [clock_jumps(folder, expected)],
+        )
+        endings: list[Ending] = []
+        for step in steps:
+            for ending in step():
+                print(f"{ending.way}: {ending.times} times, {ending.outcome}", flush=True)
+                for fault in ending.faults:
+                    print(f"    fault: {fault}", flush=True)
+                endings.append(ending)
+    finally:
+        shutil.rmtree(folder)
+    command = f"python -m benchmarks.killed_runs --kills {options.kills}"
+    write_page(options.out, endings, command)
+
+
+def write_page(out: Path, endings: Sequence[Ending], command: str) -> None:
+    """Write how runs were ended, and what came of it."""
+    count = sum(len(ending.faults) for ending in endings)
+    kills = sum(ending.times for ending in endings if ending.way.startswith("kill -9"))
+    rows = [
+        {"way": x.way, "times": x.times, "outcome": x.outcome, "faults": len(x.faults)}
+        for x in endings
+    ]
+    page = [
+        "# Runs that are killed, interrupted and gone on with",
+        f"Written by {provenance(command)}.",
+        f"`ifspace enumerate --out FOLDER` in {PARTS} parts by one process and by two, `merge` and "
+        "`bench --resume`, ended in the middle and gone on with by the same command. A fault is a "
+        "finished part that is lost or changed, a file that is not whole, something left over "
+        "after the next run, another catalogue at the end, or an ending that is not documented.",
+        f"**{kills} kills, {count} faults.**",
+        Table(tuple(rows[0]), tuple(tuple(row.values()) for row in rows)).markdown(),
+    ]
+    write_results(out, "killed_runs", page, rows, command)
+
+
+if __name__ == "__main__":
+    benchmark()
