@@ -223,3 +223,9 @@ def test_the_least_activations_of_a_layout(run: Callable) -> None:
     values = run(*SMALL, "--expansions", "3,6", "--activations", least, *JSON).json
     assert [p["activations"] for p in values["plans"]] == [least]
     assert network("mobilenet", 32).activations > 0
+
+
+def test_a_network_that_is_not_built_in_is_for_optimize(run: Callable) -> None:
+    run("layout", "--network", "resnet18", "--params", "5M").fails_with(
+        "unknown --network: got 'resnet18'", "`ifspace optimize` takes other networks"
+    )
