@@ -102,24 +102,28 @@ def trace(model: nn.Module, x: Image) -> Trace:
 def _part_error(fact: str, model: nn.Module, image: Tensor) -> SettingError | None:
     """Return the error that names a part of a network which gives feature maps, None without one.
 
-    A network for detection has such a part in front of what finds and chooses boxes.
+    A network for detection has such a part in front of what finds and chooses boxes. It may need
+    larger images than those that were given.
     """
-    for name, part in model.named_children():
-        if sum(isinstance(module, nn.Conv2d) for module in part.modules()) < 2:
-            continue  # a single layer
-        try:
-            with evaluated(part), _quiet():
-                values = tree_leaves(part(image[:1]))
-        except Exception:
-            continue  # it reads something else
-        if any(isinstance(value, Tensor) and value.dim() == 4 for value in values):
-            return SettingError.because(
-                fact,
-                got=type(model).__name__,
-                allowed="networks that call the same layers for every image",
-                remedy=f"analyse the part that gives feature maps: {ARGUMENT} {name}",
-                argument="part",
-            )
+    larger = torch.zeros((1, image.shape[1], *(2 * side for side in image.shape[2:])))
+    for x in (image[:1], larger.to(image)):
+        for name, part in model.named_children():
+            if sum(isinstance(module, nn.Conv2d) for module in part.modules()) < 2:
+                continue  # a single layer
+            try:
+                with evaluated(part), _quiet():
+                    values = tree_leaves(part(x))
+            except Exception:
+                continue  # it reads something else
+            if any(isinstance(value, Tensor) and value.dim() == 4 for value in values):
+                size = "" if x.shape == image[:1].shape else ", on larger images"
+                return SettingError.because(
+                    fact,
+                    got=type(model).__name__,
+                    allowed="networks that call the same layers for every image",
+                    remedy=f"analyse the part that gives feature maps: {ARGUMENT} {name}{size}",
+                    argument="part",
+                )
     return None
 
 
