@@ -28,7 +28,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.parameter import UninitializedParameter
 from torch.utils._pytree import tree_leaves
 
-from ifspace.errors import ARGUMENT, IfspaceError, KernelError, SettingError
+from ifspace.errors import ARGUMENT, IfspaceError, KernelError, SettingError, shortened
 from ifspace.models.calls import (
     Call,
     Environment,
@@ -55,6 +55,8 @@ from ifspace.nn import RollingPointwiseConv1d, RollingPointwiseConv2d
 from ifspace.nn.checks import first_line, unwrapped, wrong_type
 
 Image = Tensor | Sequence[int]
+# Of what torch could not decide so many characters are shown: some expressions have thousands.
+_EXPRESSION: Final = 90
 
 
 def trace(model: nn.Module, x: Image) -> Trace:
@@ -87,7 +89,7 @@ def trace(model: nn.Module, x: Image) -> Trace:
         fact = "a network whose control flow depends on the values of the image"
         raise _part_error(fact, model, image) or SettingError.because(
             fact,
-            got=first_line(error),
+            got=shortened(first_line(error), _EXPRESSION),
             allowed="networks that call the same layers for every image",
             remedy="analyse one way through it, as a module of its own",
             argument="model",

@@ -52,6 +52,26 @@ class Bare(Pyramid):
     def forward(self, x):
         assert x.shape[-1] % 32 == 0
         return self.backbone(x)
+
+
+class Larger(Pyramid):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Conv2d(8, 8, 5))
+
+    def forward(self, x):
+        y = self.backbone(nn.functional.interpolate(x, scale_factor=2.0))
+        return {"boxes": y[y > 0] * 2 if y.sum() > 0 else y}
+
+
+class Alone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+
+    def forward(self, x):
+        y = self.two(self.one(x))
+        return y[y > 0] * 2 if y.sum() > 0 else y
 """
 
 
@@ -117,6 +137,13 @@ def test_the_part_to_take_is_named(
         "networks that call the same layers for every image; analyse the part that gives feature "
         "maps: --part backbone"
     )
+    # Two windows of five pixels do not fit into eight, as an SSD's do not into 224.
+    larger = run("analyze", "net.py:Larger", "--input", "3x8x8")
+    larger.fails_with("--part backbone, on larger images")
+    bare = run("analyze", "net.py:Bare", "--input", "3x8x8")
+    values = run("analyze", "net.py:Alone", *small)
+    values.fails_with("a network whose control flow depends on the values of the image: got ")
+    assert max(len(ended.err) for ended in (larger, bare, values)) <= 300 + len("ifspace: \n")
     run("analyze", "net.py:Pyramid", *small, "--part", "backbon").fails_with(
         "--part that the network does not have: got backbon; allowed: the full name of a module, "
         "such as backbone; nearest: backbone"
