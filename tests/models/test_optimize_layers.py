@@ -356,3 +356,19 @@ def test_blocks_for_wide_linear_layers_are_saved(tmp_path: Path) -> None:
     x = torch.rand(1, *IMAGE)
     with torch.no_grad():
         assert torch.equal(loaded(x), final.model.eval()(x))
+
+
+@pytest.mark.slow
+def test_choices_without_a_latency_are_counted(run: Callable) -> None:
+    rows = ["block,C,F,side,stride,batch,device,dtype,latency_ms"]
+    rows += [f"{block},16,32,8,2,1,cpu,fp32,{ms}" for block, ms in (("CONV", 3), ("DW+PW", 1))]
+    Path("table.csv").write_text("\n".join(rows) + "\n")
+    blocks = ("--blocks", "DW+PW,DW+RPW(4,0)+GPW(4)", "--blocks-only", "--names", "down")
+    command = (*COMMAND, *blocks, "--latency", "table.csv", "--latency-budget-ms", "40%")
+    (line,) = [text for text in run(*command).out.splitlines() if text.startswith("left out")]
+    assert line == "left out   1 of 3 choices has no latency, such as DW+RPW(4,0)+GPW(4) at down"
+    report = run(*command, *JSON).json
+    assert (report["shares"], report["budgets"]) == ({"latency_ms": 0.4}, {"latency_ms": 1.2})
+    assert [layer["block"] for layer in report["replaced"]] == ["DW+PW"]
+    least = run(*command[:-1], "10%")
+    assert "allowed: at least 1.0 milliseconds" in least.err
