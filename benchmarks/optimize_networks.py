@@ -307,8 +307,8 @@ def _write(folder: Path, rows: Sequence[Row], share: float, threads: int) -> Non
     columns = list(rows[0])
     page = [
         f"# Networks narrowed to {share:.0%} of their parameters",
-        f"Written by {provenance(command)}; {threads} thread, float32. Other programs ran too: a load "
-        f"of {os.getloadavg()[2]:.0f} on {os.cpu_count()} cores.",
+        f"Written by {provenance(command)}; {threads} thread, float32. Other programs ran too: a "
+        f"load of {os.getloadavg()[2]:.0f} on {os.cpu_count()} cores.",
         "`narrow` with a budget of parameters alone, and torch-pruning (uniform ratio, L2 norms of "
         "groups, widths in multiples of 8) at the nearest number of parameters: parameters, MACs "
         "and time over the original's, the least times of runs that take turns. *error*: how far "

@@ -34,9 +34,10 @@ from ifspace.values import choice, whole_number
 # A norm of the weights of each channel, or numbers of the user's own.
 Importance = str | os.PathLike[str] | Mapping[str, Tensor]
 NORMS: Final[Mapping[str, int]] = {"l1": 1, "l2": 2}
-# Widths are multiples of so many channels, and of a wide group of a power of 2 that cuts it into 16
-# steps at least: vector units and caches take whole blocks.
+# Widths are multiples of so many channels, from 8 times as many on of twice that (a vector of
+# AVX-512 has 16 floats), and of wide groups of a power of 2 that cuts them into 16 steps or more.
 MULTIPLE: Final = 8
+_WIDE: Final = 8
 _STEPS: Final = 16
 # How often what cannot be narrowed is left out and the rest is chosen anew.
 _ROUNDS: Final = 12
@@ -130,12 +131,12 @@ def narrow(
     """Return a narrower copy of a network within budgets, with the plan of it.
 
     `x`: an image [N, C, H, W] or its size (C, H, W). Widths are multiples of `multiple` channels
-    (from 32 times as many on, of 2, 4 ... times that): those of greatest `objective` ("macs-3/4",
-    the sum of MACs^(3/4) over layers, or "macs"). An amount without a budget is at most 9/10 of
-    what it is where all widths are narrowed alike. Of each group the channels stay that have the
-    greatest `importance`: the "l1" or "l2" norm of their weights in all layers that write them, or
-    numbers of the user's: a mapping from full names of layers to a tensor [C_out], or a CSV file
-    with the columns layer, channel and importance. Weights that stay keep their values.
+    (of wide groups of 2, 4 ... times as many): those of greatest `objective` ("macs-3/4", the sum
+    of MACs^(3/4) over layers, or "macs"). An amount without a budget is at most 9/10 of what it is
+    where all widths are narrowed alike. Of each group the channels stay that have the greatest
+    `importance`: the "l1" or "l2" norm of their weights in all layers that write them, or numbers
+    of the user's: a mapping from full names of layers to a tensor [C_out], or a CSV file with the
+    columns layer, channel and importance. Weights that stay keep their values.
 
     >>> model = nn.Sequential(nn.Conv2d(8, 64, 3), nn.ReLU(), nn.Conv2d(64, 8, 1))
     >>> small = narrow(model, (8, 16, 16), Budgets(params="60%"))
@@ -283,6 +284,8 @@ def _width(group: ChannelGroup, multiple: int) -> Width:
     ((16, 32, 48), 16)
     """
     most = len(group.classes)
+    if group.width >= _WIDE * multiple:
+        multiple *= 2
     while group.width >= 2 * multiple * _STEPS:
         multiple *= 2
     counts = [count for count in range(1, most) if count * group.channels % multiple == 0]

@@ -132,7 +132,7 @@ def test_importance_that_does_not_fit(importance: m.widths.Importance, error: st
 
 def test_channels_cut_at_a_number_in_the_code_stay() -> None:
     model = CutByNumber()
-    small = m.narrow(model, (3, 8, 8), m.Budgets(params=700))
+    small = m.narrow(model, (3, 8, 8), m.Budgets(params=900))
     assert [width.name for width in small.plan.widths] == ["inner"]
     reasons = {part.layers[0]: part.reason for part in small.plan.fixed}
     assert reasons["enter"].startswith("without some of them: Given groups=1, weight of size")
