@@ -12,6 +12,7 @@ from functools import cached_property
 from torch import nn
 
 from ifspace.infofield import CAPS
+from ifspace.models.exchanges import LayerExchange, layer_exchanges
 from ifspace.models.fields import Field, receptive_fields
 from ifspace.models.gains import StageGains
 from ifspace.models.graph import LiveSchedule, Op, Size, Trace, TracedLayer
@@ -112,7 +113,8 @@ class Report:
     and dense layers for one image. `gates` and `head` are layers without a field: those that only
     scale feature maps, and those after the last feature map. `passed` counts the operators that
     keep a feature map as it is. `cap`: where the spatial field of a stage stopped growing.
-    `unplaced`, `runs` and `live`, which gives the peak memory, are those of the trace.
+    `unplaced`, `runs` and `live`, which gives the peak memory, are those of the trace. `exchanges`:
+    the grouped layers that exchange no channels.
     """
 
     image: tuple[int, int, int]
@@ -128,6 +130,7 @@ class Report:
     unplaced: tuple[TracedLayer, ...] = ()
     runs: frozenset[str] = frozenset()
     live: LiveSchedule | None = None
+    exchanges: tuple[LayerExchange, ...] = ()
 
     def __repr__(self) -> str:
         """Return the totals: the whole report has thousands of numbers."""
@@ -205,12 +208,13 @@ def report_on(
 ) -> Report:
     """Return the analysis of a network that is traced already."""
     writer = _Writer(graph, alpha, progress, cap)
+    stages = stages_of(graph, units_of(graph, model))
     return Report(
         image=graph.image,
         params=graph.params,
         macs=graph.macs,
         alpha=alpha,
-        stages=tuple(writer.stage(stage) for stage in stages_of(graph, units_of(graph, model))),
+        stages=tuple(writer.stage(stage) for stage in stages),
         gates=graph.gates,
         head=graph.head,
         passed=dict(graph.passed or {}),
@@ -219,6 +223,7 @@ def report_on(
         unplaced=graph.unplaced,
         runs=graph.runs,
         live=graph.live,
+        exchanges=layer_exchanges(graph, stages),
     )
 
 

@@ -15,7 +15,7 @@ from ifspace.models.options import (
     size_text,
     size_value,
 )
-from ifspace.serialize import json_text
+from ifspace.serialize import json_text, to_plain
 from ifspace.stages.text import cap_text, short
 from ifspace.table import Table, facts
 from ifspace.values import listed
@@ -29,6 +29,8 @@ ADDS_NOTHING: Final = "adds nothing"
 PAST_IMAGE: Final = "past the image"
 UNKNOWN_PIXELS: Final = "unknown pixels"
 UNPLACED: Final = "unplaced"
+# So many pairs of layers are named.
+MOST_PAIRS: Final = 4
 
 
 def analysis_forms(
@@ -152,6 +154,16 @@ def _values(
         "adds_nothing": [entry.layer.name for entry in report.layers if entry.adds_nothing],
         "past_image_from": _first_past_image(report),
         "unknown_pixels": [entry.layer.name for entry in report.layers if entry.unknown_pixels],
+        "exchanges": [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                **to_plain(pair.exchange),
+                "joined": pair.joined,
+                "stage_field": pair.stage_field,
+            }
+            for pair in report.exchanges
+        ],
         "notes": report.notes,
     }
 
@@ -317,6 +329,7 @@ def findings(
             f"{size_text(_largest_receptive_field(report))} pixels of the image",
         ),
         (PAST_IMAGE, _past_image(report)),
+        *_no_exchange(report),
         ("peak memory", peak_text(report.live, dtype)),
         *_beside_stages("gates", report.gates),
         *_beside_stages("head", report.head),
@@ -325,6 +338,23 @@ def findings(
         *_outside_layers(report, unlisted),
         *(("note", note) for note in report.notes),
     ]
+
+
+def _no_exchange(report: "Report") -> list[tuple[str, str]]:
+    """Return which consecutive grouped layers exchange no channels, and what mends it."""
+    pairs = report.exchanges
+    if not pairs:
+        return []
+    count = f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of consecutive grouped layers"
+    texts = [f"{count} exchange{'s' * (len(pairs) == 1)} no channels"]
+    for pair in pairs[:MOST_PAIRS]:
+        text = f"{pair.first}, {pair.second}: {pair.exchange}"
+        if pair.stage_field is not None and pair.stage_field[0] == pair.stage_field[1]:
+            text += f"; of the stage's input {pair.stage_field[0]:,} either way"
+        texts.append(text)
+    if len(pairs) > MOST_PAIRS:
+        texts.append(f"and {len(pairs) - MOST_PAIRS} more, which --format json has")
+    return list(zip(("no exchange", *[""] * (len(texts) - 1)), texts, strict=True))
 
 
 def _largest_receptive_field(report: "Report") -> "Size":

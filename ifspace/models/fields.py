@@ -255,11 +255,15 @@ def _through_window(fields: ChannelFields, node: Node) -> ChannelFields:
     return replace(fields, first=fields.first + reach[:, 0], last=fields.last + reach[:, 1])
 
 
-def _through_layer(node: Node, layer: TracedLayer, below: ChannelFields) -> ChannelFields:
+def sized_layer(layer: TracedLayer) -> SizedLayer:
+    """Return the layer of a block that reads the same channels; kernels may have any size."""
     groups = layer.groups if layer.conv.takes_groups else None
-    # Kernels may have any size: the block layer only says which channels are read.
     plain = Layer(layer.conv.symbol, groups, layer.overlap, order=layer.order)
-    sized = SizedLayer(plain, layer.c_in, layer.c_out)
+    return SizedLayer(plain, layer.c_in, layer.c_out)
+
+
+def _through_layer(node: Node, layer: TracedLayer, below: ChannelFields) -> ChannelFields:
+    sized = sized_layer(layer)
     rows = through(below.rows, sized)
     if sized.fan_in == layer.c_in:
         first = np.broadcast_to(below.first.min(0), (layer.c_out, 2))

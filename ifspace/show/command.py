@@ -269,6 +269,7 @@ def _text(about: "BlockDescription") -> str:
             ("known as", about.known_as or "-"),
             ("network", _same_network(about)),
             *_order_lines(about),
+            *_exchange_lines(about),
         ]
     )
     return "\n".join([layers.text(keys=2), summary, _drawing(about)])
@@ -290,6 +291,20 @@ def _order_lines(about: "BlockDescription") -> list[tuple[str, str]]:
         if overlapping:
             text += f", {order.without_overlap:,} without overlap"
         lines.append((f"if {order.order}", text))
+    return lines
+
+
+def _exchange_lines(about: "BlockDescription") -> list[tuple[str, str]]:
+    """Return which consecutive grouped layers exchange no channels, and what mends it."""
+    lines: list[tuple[str, str]] = []
+    for pair in about.exchanges:
+        first, second = (
+            f"{index + 1} ({about.layers[index].layer})" for index in (pair.first, pair.second)
+        )
+        text = f"layers {first} and {second}: {pair.exchange}"
+        if pair.block_field[0] == pair.block_field[1]:
+            text += f"; of the block {pair.block_field[0]:,} either way"
+        lines.append(("" if lines else "no exchange", text))
     return lines
 
 

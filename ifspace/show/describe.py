@@ -11,6 +11,7 @@ import sympy
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock, SizedLayer
 from ifspace.catalogue.design import PUBLISHED, published_names
 from ifspace.errors import BlockError, SettingError
+from ifspace.exchange import BlockExchange, block_exchanges
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
 from ifspace.kinds import KINDS, ORDERS, C, F, K, P, find_kind, shuffle_kind
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
@@ -109,7 +110,7 @@ class BlockDescription:
     `orders` has what both orders of RPW do to the field, empty for a block without RPW.
     `peak_per_pixel`: the most elements that are live at once, `peak_with_shortcut` the same with an
     identity around the block, or a projection where the shapes differ; `peak_memory` those in
-    bytes, None without a side.
+    bytes, None without a side. `exchanges`: its grouped layers that exchange no channels.
     """
 
     block: str
@@ -142,6 +143,7 @@ class BlockDescription:
     peak_per_pixel: int
     peak_with_shortcut: int
     peak_memory: PeakDescription | None
+    exchanges: tuple[BlockExchange, ...] = ()
 
 
 def describe(
@@ -223,6 +225,7 @@ def describe(
         peak_per_pixel=sized.peak_per_pixel(stride),
         peak_with_shortcut=sized.peak_per_pixel(stride, "auto"),
         peak_memory=_peak(sized, stride, side, dtype),
+        exchanges=tuple(block_exchanges(sized.layers)),
     )
 
 
