@@ -5,8 +5,9 @@ commands without a solver start sooner.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil
 from typing import Any, Final
 
@@ -14,6 +15,10 @@ from ifspace.answer import Status
 from ifspace.errors import SettingError, SolverError
 
 SEED: Final = 20190101
+# Ends of a domain from here on stand for none.
+_NO_LIMIT: Final = 1 << 61
+# Prices of a relaxation are whole numbers of 1 / _PRICES.
+_PRICES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,9 @@ def solve(
 
     The same model has the same answer on every machine, unless a time limit in seconds interrupts
     the search. `effort`: how much work the search may do, in the solver's deterministic time (some
-    seconds each), so that it ends with the same answer on every machine. The bound is rounded up to
-    the next whole number, since objectives are whole.
+    seconds each), so that it ends with the same answer on every machine. The bound, that of the
+    linear relaxation where an interrupted search has none or a worse one, is rounded up to the next
+    whole number, since objectives are whole.
 
     Raises: SettingError when the model's sums do not fit into 64 bits.
     """
@@ -89,11 +95,87 @@ def solve(
     if code == cp_model.INFEASIBLE:
         return Outcome(Status.INFEASIBLE, None, ())
     if code not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return Outcome(Status.UNKNOWN, None, ())
+        return Outcome(Status.UNKNOWN, relaxed_bound(model, time_limit_s), ())
     # The bound is a float with some noise: it must not lift the bound to the next whole number.
     bound = ceil(solver.best_objective_bound - 1e-6) if model.has_objective() else None
     status = Status.OPTIMAL if code == cp_model.OPTIMAL else Status.FEASIBLE
+    if status is Status.FEASIBLE:
+        relaxed = relaxed_bound(model, time_limit_s)
+        bound = max((value for value in (bound, relaxed) if value is not None), default=None)
     return Outcome(status, bound, tuple(int(solver.value(variable)) for variable in variables))
+
+
+def relaxed_bound(model: Any, time_limit_s: float | None) -> int | None:
+    """Return what the objective of a model is at least, by its linear relaxation; None without one.
+
+    The relaxation knows the linear constraints and those of exactly one; what else there is only
+    raises the truth. Its prices come from a solver in floating point. Any prices prove a bound, so
+    they are rounded, and the bound is counted from them in whole numbers. It may take a fifth of
+    the time that the search had, and a second.
+    """
+    if not model.has_objective() or model.proto.objective.scaling_factor < 0:
+        return None
+    from ortools.linear_solver import pywraplp
+
+    objective, rows = model.proto.objective, list(_linear_rows(model.proto))
+    domains = [list(variable.domain) for variable in model.proto.variables]
+    costs = [0] * len(domains)
+    for variable, cost in zip(objective.vars, objective.coeffs, strict=True):
+        costs[variable] += cost
+    solver = pywraplp.Solver.CreateSolver("GLOP")
+    solver.SetTimeLimit(int(1000 + 200 * (time_limit_s or 0.0)))
+    variables = [solver.NumVar(domain[0], domain[-1], "") for domain in domains]
+    limits = []
+    for low, high, terms in rows:
+        limit = solver.Constraint(
+            -solver.infinity() if low <= -_NO_LIMIT else low,
+            solver.infinity() if high >= _NO_LIMIT else high,
+        )
+        for variable, factor in terms.items():
+            limit.SetCoefficient(variables[variable], factor)
+        limits.append(limit)
+    for variable, cost in zip(variables, costs, strict=True):
+        solver.Objective().SetCoefficient(variable, cost)
+    solver.Objective().SetMinimization()
+    if solver.Solve() != pywraplp.Solver.OPTIMAL:
+        return None
+    total, left = 0, [cost * _PRICES for cost in costs]
+    for (low, high, terms), limit in zip(rows, limits, strict=True):
+        price = round(limit.dual_value() * _PRICES)
+        end = low if price > 0 else high
+        if abs(end) < _NO_LIMIT:
+            total += price * end
+            for variable, factor in terms.items():
+                left[variable] -= price * factor
+    total += sum(
+        min(cost * domain[0], cost * domain[-1]) for cost, domain in zip(left, domains, strict=True)
+    )
+    return ceil(Fraction(total, _PRICES) + Fraction(objective.offset))
+
+
+def _linear_rows(proto: Any) -> Iterator[tuple[int, int, dict[int, int]]]:
+    """Yield the least, the most and the factors of each linear constraint that always holds."""
+    for constraint in proto.constraints:
+        if len(constraint.enforcement_literal):
+            continue
+        terms: dict[int, int] = {}
+        if constraint.has_exactly_one():
+            low = high = 1
+            for literal in constraint.exactly_one.literals:
+                if literal >= 0:
+                    terms[literal] = terms.get(literal, 0) + 1
+                else:  # the number -1 - x stands for 1 - x
+                    terms[-1 - literal] = terms.get(-1 - literal, 0) - 1
+                    low, high = low - 1, high - 1
+        elif constraint.has_linear():
+            linear = constraint.linear
+            domain = list(linear.domain)
+            low, high = domain[0], domain[-1]
+            for variable, factor in zip(linear.vars, linear.coeffs, strict=True):
+                terms[variable] = terms.get(variable, 0) + factor
+        else:
+            continue
+        yield low, high, terms
 
 
 def contradiction(got: str, allowed: str) -> SolverError:

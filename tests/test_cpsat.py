@@ -8,6 +8,7 @@ import pytest
 from ortools.sat.python import cp_model
 
 from ifspace.answer import Status
+from ifspace import cpsat
 from ifspace.cpsat import (
     SEED,
     solve,
@@ -54,7 +55,8 @@ def test_without_an_objective_there_is_no_bound() -> None:
 
 def test_no_time_is_unknown() -> None:
     outcome = solve(*knapsack(), time_limit_s=0.0)
-    assert (outcome.status, outcome.bound, outcome.values) == (Status.UNKNOWN, None, ())
+    assert (outcome.status, outcome.values) == (Status.UNKNOWN, ())
+    assert outcome.bound == -55  # of the relaxation
     assert solve(*knapsack(), time_limit_s=-1.0).status is Status.UNKNOWN
 
 
@@ -95,6 +97,7 @@ def test_a_bound_is_rounded_up_but_not_by_the_noise_of_a_float(
 ) -> None:
     monkeypatch.setattr(cp_model, "CpSolver", Stub)
     monkeypatch.setattr(Stub, "best_objective_bound", reported)
+    monkeypatch.setattr(cpsat, "relaxed_bound", lambda *_: None)
     model = SimpleNamespace(has_objective=lambda: True)
     outcome = solve(model, [None])
     assert (outcome.status, outcome.bound) == (Status.FEASIBLE, bound)
@@ -102,6 +105,7 @@ def test_a_bound_is_rounded_up_but_not_by_the_noise_of_a_float(
 
 def test_one_worker_and_a_fixed_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cp_model, "CpSolver", Stub)
+    monkeypatch.setattr(cpsat, "relaxed_bound", lambda *_: None)
     solve(SimpleNamespace(has_objective=lambda: True), [], float(Fraction(5, 2)))
     parameters = Stub.last.parameters
     assert (parameters.num_workers, parameters.random_seed) == (1, SEED)

@@ -477,9 +477,11 @@ class _ChoiceModel(ABC):
         `distance`.
         """
         outcome, self.solved = self.solved or self._greatest(deadline), None
-        if not outcome.values or outcome.bound is None:
+        if outcome.bound is None:
             return outcome.status, None, None
         bound = -outcome.bound
+        if not outcome.values:
+            return outcome.status, None, bound / self.unit
         if outcome.status is Status.OPTIMAL:
             outcome = self._first_of_equals(outcome, self._literals, deadline)
         chosen = self._chosen(outcome)

@@ -196,7 +196,8 @@ def test_the_same_plans_every_time() -> None:
 
 def test_without_time_there_is_no_plan() -> None:
     answer = best_depths(PROBLEM, time_limit_s=0)
-    assert (answer.status, answer.bound, answer.plans) == (Status.UNKNOWN, None, ())
+    assert (answer.status, answer.plans) == (Status.UNKNOWN, ())
+    assert answer.bound >= best_depths(PROBLEM).bound
 
 
 def test_an_unproven_plan_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
