@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from ortools.sat.python import cp_model
 
-from ifspace.answer import Status
 from ifspace import cpsat
+from ifspace.answer import Status
 from ifspace.cpsat import (
     SEED,
     solve,
