@@ -83,6 +83,7 @@ bench-models: $(VENV)/.test  ## time the commands that look at real networks, in
 faults: $(VENV)/.test  ## thousands of wrong arguments and damaged files, into results/; goes on
 	mkdir -p $(VENV)/faults
 	$(BIN)/python -m benchmarks.faults --journal $(VENV)/faults/runs.jsonl
+	$(BIN)/python -m benchmarks.killed_runs
 
 reproduction: $(VENV)/.plots  ## write what the papers print beside what comes out
 	$(BIN)/python -m experiments.reproduction

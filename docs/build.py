@@ -37,7 +37,8 @@ terminal. Tables and texts are folded to the columns of the terminal, or to as m
 | 2 | bad input: one line with the fact, what was given, what is allowed, and the remedy |
 | 3 | no feasible answer |
 | 4 | time limit reached with no answer |
-| 130 | interrupted: `bench` keeps what it has timed, other commands keep nothing |
+| 130 | interrupted: `bench` and `enumerate --out FOLDER` keep what is done, others keep nothing |
+| 143 | ended by SIGTERM, as 130 |
 """
 _BLOCK = re.compile(r"(?<=```console\n).*?(?=```)", flags=re.DOTALL)
 

@@ -28,6 +28,12 @@ from .catalogue import (
     save as save,
 )
 from .catalogue.setting import EnumerationSetting as EnumerationSetting
+from .enumerate.run import (
+    merge_folder as merge_folder,
+)
+from .enumerate.run import (
+    run_in_folder as run_in_folder,
+)
 from .enumerate.search import enumerate_designs as enumerate_designs
 from .errors import IfspaceError as IfspaceError
 from .floors import Floors as Floors

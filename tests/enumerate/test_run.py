@@ -251,6 +251,37 @@ def test_kills_at_random_moments_lose_no_finished_part(
     assert joined(tmp_path / "run", tmp_path) == expected
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_within_two_seconds(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from ifspace.enumerate import run\n"
+        "run.PART_S, run.MOST_PARTS = 1e-6, 64\n"
+        "sys.argv = 'ifspace enumerate -C 32 --max-len 5 --quiet --out run'.split()\n"
+        "from ifspace.cli.main import main\n"
+        "main()"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+    )
+    while not list(tmp_path.glob("run/shard-*")) and run.poll() is None:
+        time.sleep(0.005)
+    started = time.monotonic()
+    run.send_signal(number)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == status
+    assert time.monotonic() - started < 2
+    assert said.decode() == f"ifspace: {'interrupted' if status == 130 else 'terminated'}\n"
+    names = sorted(os.listdir(tmp_path / "run"))
+    assert names[0] == MANIFEST, "no lock and no half file"
+    assert 1 < len(names) < 65
+
+
 def test_the_command_keeps_shares_and_joins_them(run: Callable, tmp_path: Path) -> None:
     base = ["enumerate", "-C", "8", "--max-len", "4"]
     folder = str(tmp_path / "run")

@@ -1,0 +1,49 @@
+"""Runs in a bucket: a real server of the S3 protocol on the loopback interface."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ifspace.catalogue import load, save
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate.run import merge_folder, run_in_folder
+from ifspace.enumerate.search import enumerate_designs
+
+SETTINGS = (EnumerationSetting(channels=8, max_len=4),)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    server = pytest.importorskip("moto.server", reason="ifspace[object-store-test] is missing")
+    s3fs = pytest.importorskip("s3fs", reason="ifspace[object-store-test] is missing")
+    # Of the server below, which asks for none that are right.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running.start()
+    try:
+        host, port = running.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("designs")
+        yield "s3://designs"
+    finally:
+        running.stop()
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_bucket_is_a_folder(bucket: str, tmp_path: Path) -> None:
+    url = f"{bucket}/run"
+    for number in (2, 1):
+        shards = run_in_folder(SETTINGS, url, jobs=1, share=(number, 2))
+    assert len(shards) == 2
+    shards.folder.write("shard-00001.parquet", b"half")
+    notes: list[str] = []
+    merge_folder(url, tmp_path / "merged.parquet", note=notes.append)
+    assert [note.partition(" ")[0] for note in notes] == ["shard-00001.parquet"]
+    save(enumerate_designs(SETTINGS, jobs=1), tmp_path / "one.parquet")
+    assert (tmp_path / "merged.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+    assert load(url) == load(tmp_path / "one.parquet")
