@@ -19,7 +19,7 @@ from ifspace.block import Block, SizedBlock
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.floors import NO_FLOORS, Floors, ParamsRange, leaves_nothing
 from ifspace.groups.full_field import front_blocks, ranked_blocks
-from ifspace.latency import Latency, LatencySource
+from ifspace.latency import Latency, LatencySource, bench_command, shape_text
 from ifspace.memory import DEFAULT_DTYPE, Schedule, bytes_of
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import ImageSize, LiveSchedule, Trace
@@ -765,6 +765,8 @@ def _best_choice(
     limits: dict[str, Any] = {
         name: limit - fixed_amounts.get(name, 0) for name, limit in plan.budgets.limits.items()
     }
+    if "latency_ms" in {*plan.budgets.bounded, objective}:
+        _check_timed(options)
     sites = tuple(_site(conv, replacements) for conv, replacements in options.items())
     names = {conv.name for conv in options}
     rest = 0 if live is None else live.peak_without(names)
@@ -816,6 +818,29 @@ def _latency_before(search: Search, options: Iterable[Sequence[Replacement]]) ->
     if None in times:
         return None
     return sum((time.ms for time in times if time is not None), Fraction(0))
+
+
+def _check_timed(options: Mapping[ReplaceableConv, Sequence[Replacement]]) -> None:
+    """Check that one option of each layer at least has a latency. Raises: SettingError."""
+    untimed = [
+        conv
+        for conv, replacements in options.items()
+        if not any(time for x in replacements for time in x.latencies)
+    ]
+    if not untimed:
+        return
+    shapes = [
+        shape_text(options[conv][0].sized, size[0], conv.stride)
+        for conv in untimed
+        for _, size in conv.calls
+    ]
+    raise SettingError.because(
+        "no latency for any option of a layer",
+        got=", ".join(conv.name for conv in untimed[:2]) + ", …" * (len(untimed) > 2),
+        allowed="one measured option at least, where latency counts",
+        remedy=f"measure them (`{bench_command(shapes)}`), or leave them out",
+        argument="latency",
+    )
 
 
 def _latency(conv: ReplaceableConv, sized: SizedBlock, source: LatencySource) -> Latency | None:

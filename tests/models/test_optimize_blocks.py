@@ -143,6 +143,13 @@ def test_latencies_decide_where_they_are_given(run: Callable) -> None:
     assert "latency ms" in ended.out
     assert "ifspace: latencies of cpu, batch 1, fp32" in ended.err
     run(*arguments, "--batch", 2).fails_with("--batch is not that of the latencies: got 2")
+    # What the table lacks is measured by a command that the message says.
+    Path("short.csv").write_text("\n".join(rows[:3]) + "\n")
+    short = (*arguments[:-1], "short.csv", "--latency-budget-ms", "10.5")
+    lacking = run(*short)
+    assert lacking.status == 2
+    assert "no latency for any option of a layer: got 5.0, 6.0, …" in lacking.err
+    assert "(`ifspace bench --predict 16x16x4x1`)" in lacking.err
     fastest = run(*arguments, "--objective", "latency", "--blocks", "DW+PW,PW", *JSON)
     assert fastest.status == 2  # --block and --blocks
 
