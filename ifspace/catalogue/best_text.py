@@ -3,14 +3,18 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from ifspace.catalogue.choose import LATENCY, Trade, change_text, peak_bytes
 from ifspace.catalogue.dataset import designs_table, plain_design, to_csv
 from ifspace.catalogue.design import Design
+from ifspace.catalogue.evidence import Evidence, evidence, evidence_table
 from ifspace.cli.latency import LatencyColumns
 from ifspace.latency import BlockLatency
 from ifspace.table import Table, heading
+
+# Of each block; all are in JSON.
+MOST_PUBLISHED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class BestReport:
     asked for. Then the designs of each width have a table. `time_of`: where latencies are shown.
     `limit`: the most rows of the table, None for all. `peak`: whether peak memory is shown, and
     `feature_map`: its side and type where it is shown in bytes too. `widths`: whether they are said
-    even where all rows have the same.
+    even where all rows have the same. `evidence`: whether published networks of such blocks are
+    shown.
     """
 
     rows: Sequence[tuple[Design, str]]
@@ -32,6 +37,12 @@ class BestReport:
     peak: bool = False
     feature_map: tuple[int, str] | None = None
     widths: bool = False
+    evidence: bool = False
+
+    @cached_property
+    def published(self) -> list[list[Evidence]]:
+        """The published networks of the block of each row; none where they are not asked for."""
+        return [evidence(design.sized) for design, _ in self.rows] if self.evidence else []
 
     @cached_property
     def columns(self) -> LatencyColumns:
@@ -52,16 +63,17 @@ class BestReport:
     def plain(self) -> dict[str, list[Any]]:
         """The further columns of files, by name."""
         peaks = {"peak_memory": self.peaks} if self.peaks else {}
-        return {**peaks, **self.columns.plain}
+        evidence = {"evidence": [len(rows) for rows in self.published]} if self.evidence else {}
+        return {**peaks, **self.columns.plain, **evidence}
 
     def text(self) -> str:
         """Return the tables: the rows, those of each width for themselves, and the trades."""
         if not self.rows:
             return ""
         if not self.trades:
-            return self._table(range(len(self.rows))[: self.limit], widths=self.widths).text(
-                keys=2 + self.networks
-            )
+            shown = range(len(self.rows))[: self.limit]
+            text = self._table(shown, widths=self.widths).text(keys=2 + self.networks)
+            return text + self._evidence_text(shown)
         widths: dict[Any, list[int]] = {}
         for index, (design, _) in enumerate(self.rows):
             widths.setdefault(design.replaces, []).append(index)
@@ -73,7 +85,7 @@ class BestReport:
             trades = self._trades_table(indices)
             if trades.rows:
                 text += "\n" + heading("The next better in each amount") + trades.text(keys=2)
-            texts.append(text)
+            texts.append(text + self._evidence_text(indices))
         return "\n".join(texts)
 
     def markdown(self) -> str:
@@ -96,6 +108,8 @@ class BestReport:
             | {"why": reason}
             for index, (design, reason) in enumerate(self.rows)
         ]
+        for record, entries in zip(records, self.published, strict=False):
+            record["evidence"] = [entry.plain for entry in entries]
         for record, trades in zip(records, self.trades, strict=False):
             record["next_better"] = [_plain(trade) for trade in trades]
         return records
@@ -117,6 +131,19 @@ class BestReport:
             widths=widths,
             more=shown,
         )
+
+    def _evidence_text(self, indices: Sequence[int]) -> str:
+        """Return the published networks of some rows, numbered as these are in their table."""
+        if not self.evidence:
+            return ""
+        rows = [
+            (number, entry)
+            for number, index in enumerate(indices, 1)
+            for entry in self.published[index]
+        ]
+        if not rows:
+            return "\nNo published network of such blocks is in the table.\n"
+        return "\n" + evidence_table(rows, MOST_PUBLISHED).text(keys=2)
 
     def _trades_table(self, indices: Sequence[int]) -> Table:
         """Return the trades of some rows, numbered as these are in their table.

@@ -79,6 +79,11 @@ _OPTIONS = (
     ),
     shared("all"),
     click.option(
+        "--evidence",
+        is_flag=True,
+        help="Show published trained networks with blocks of the same composition, any groups.",
+    ),
+    click.option(
         "--check/--no-check",
         default=None,
         help="Compare every row with its block, computed anew; for up to 100,000 rows if not "
@@ -110,6 +115,7 @@ def command(
     peak_memory: str | None,
     top: int | None,
     every_row: bool,
+    evidence: bool,
     check: bool | None,
     limit: int,
     **bounds: Any,
@@ -179,7 +185,15 @@ def command(
     feature_map = (side, dtype) if of_peak and side and dtype in BYTES else None
     several = len({design.replaces for design in designs_on_file.designs}) > 1 and channels is None
     report = BestReport(
-        rows, trades, time_of, every_row, None if top else limit, of_peak, feature_map, several
+        rows,
+        trades,
+        time_of,
+        every_row,
+        None if top else limit,
+        of_peak,
+        feature_map,
+        several,
+        evidence,
     )
     output.emit(
         {

@@ -8,6 +8,7 @@ import click
 from ifspace.cli.options import INTEGER, Output, output_options, shared, with_options
 
 if TYPE_CHECKING:
+    from ifspace.catalogue.evidence import Evidence
     from ifspace.cli.options import Forms
     from ifspace.reach import Compact
     from ifspace.show.describe import BlockDescription, LayerDescription
@@ -17,6 +18,8 @@ NO_OVERLAP: Final = (
 )
 # Wider blocks are not drawn: the drawing would take long and show little.
 MOST_DRAWN: Final = 512
+# Networks of evidence; all are in JSON.
+MOST_PUBLISHED: Final = 6
 
 
 @click.command("kinds", short_help="Print the kinds of convolution and their formulas.")
@@ -171,7 +174,10 @@ def show_command(
         {
             "table": lambda: _text(about),
             "json": lambda: json_text(
-                to_plain(about) | {"symbols": dict(about.symbols)} | _network(about)
+                to_plain(about)
+                | {"symbols": dict(about.symbols)}
+                | _network(about)
+                | {"evidence": [entry.plain for entry in _published(about)]}
             ),
             "csv": table.csv,
             "markdown": table.markdown,
@@ -272,7 +278,24 @@ def _text(about: "BlockDescription") -> str:
             *_exchange_lines(about),
         ]
     )
-    return "\n".join([layers.text(keys=2), summary, _drawing(about)])
+    return "\n".join([layers.text(keys=2), summary, *_evidence(about), _drawing(about)])
+
+
+def _published(about: "BlockDescription") -> "list[Evidence]":
+    from ifspace.block import Block
+    from ifspace.catalogue.evidence import evidence
+
+    block = Block.parse(about.block)
+    return evidence(block.at(about.channels, about.out_channels, about.bottleneck, about.dims))
+
+
+def _evidence(about: "BlockDescription") -> list[str]:
+    """Return the table of published networks of such blocks, nothing without one."""
+    from ifspace.catalogue.evidence import evidence_table
+
+    rows = _published(about)
+    table = evidence_table([(None, entry) for entry in rows], MOST_PUBLISHED)
+    return [table.text(keys=1)] if rows else []
 
 
 def _order_lines(about: "BlockDescription") -> list[tuple[str, str]]:
