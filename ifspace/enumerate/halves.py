@@ -224,11 +224,10 @@ class Families:
         """Return the family behind one more layer, away from the block's end towards the middle."""
         extended = self._extended.get((family, relation))
         if extended is None:
-            rows = self._alphabet.relations[relation]
-            channels = self._alphabet.inputs[relation] if self.upper else len(rows)
+            sets = self._behind(self._sets[family], relation)
+            channels = self._alphabet.inputs[relation]
             if not self.upper:
-                rows = self._transpose(relation)
-            sets = canonical(compose(self._sets[family], rows))
+                channels = len(self._alphabet.relations[relation])
             extended = self._extended[family, relation] = self._intern(sets, channels)
         return extended
 
@@ -238,8 +237,17 @@ class Families:
             return True
         answer = self._easier.get((family, other))
         if answer is None:
-            answer = self._easier[family, other] = easier(self._sets[family], self._sets[other])
+            sets = self._sets[family], self._sets[other]
+            answer = self._easier[family, other] = self._is_easier(*sets)
         return answer
+
+    def _behind(self, sets: BitRows, relation: int) -> BitRows:
+        rows = self._alphabet.relations[relation] if self.upper else self._transpose(relation)
+        behind: BitRows = canonical(compose(sets, rows))
+        return behind
+
+    def _is_easier(self, sets: BitRows, others: BitRows) -> bool:
+        return bool(easier(sets, others))
 
     def _transpose(self, relation: int) -> BitRows:
         rows = self._transposed.get(relation)
@@ -255,12 +263,15 @@ class Families:
         if index is None:
             index = self._index[key] = len(self._sets)
             self._sets.append(sets)
-            if self.upper:
-                self.pool.add(sets, sets.shape[1], smallest_row(sets))
-            else:
-                rows = transpose(sets, channels)
-                self.pool.add(rows, len(sets), largest_row(rows))
+            self._add_to_pool(sets, channels)
         return index
+
+    def _add_to_pool(self, sets: BitRows, channels: int) -> None:
+        if self.upper:
+            self.pool.add(sets, sets.shape[1], smallest_row(sets))
+        else:
+            rows = transpose(sets, channels)
+            self.pool.add(rows, len(sets), largest_row(rows))
 
 
 class Side:
@@ -271,9 +282,10 @@ class Side:
     matter only through their minimal sets.
     """
 
-    def __init__(self, alphabet: Alphabet, upper: bool, subsets: bool) -> None:
+    def __init__(self, alphabet: Alphabet, families: Families, subsets: bool) -> None:
         """Start with no halves. `subsets`: variants may lack several layers, not only one."""
-        self.families = Families(alphabet, upper)
+        self.families = families
+        upper = families.upper
         self._alphabet = alphabet
         self._upper = upper
         self._subsets = subsets
@@ -356,15 +368,19 @@ class Side:
 class HalfSearch:
     """The cheapest choice of letter sequences under the compact rule, at one copy of the block."""
 
+    families: type[Families] = Families
+
     def __init__(self, alphabet: Alphabet) -> None:
         """Prepare the search over the letters of an alphabet."""
         self.alphabet = alphabet
         # How many choices were looked at one by one.
         self.tally: Ints = np.zeros(1, np.int64)
         self._subsets = alphabet.setting.compact == "subset"
-        self._upper = Side(alphabet, upper=True, subsets=self._subsets)
-        self._lower = Side(alphabet, upper=False, subsets=self._subsets)
+        self._upper = Side(alphabet, self.families(alphabet, upper=True), self._subsets)
+        self._lower = Side(alphabet, self.families(alphabet, upper=False), self._subsets)
         self._memo: Ints = np.zeros(1 << 12, np.int64)
+        # All pairs of the sequences at hand that cost at most this fail: of an earlier limit.
+        self._failed = -1
         self._can_be_needed: dict[Letters, bool] = {}
 
     def forget_answers(self) -> None:
@@ -374,7 +390,7 @@ class HalfSearch:
         """Return the cheapest passing choice of every sequence, None where there is none."""
         answers: dict[Letters, Solution | None] = {}
         undecided = list(dict.fromkeys(sequences))
-        limit = self._first_limit()
+        limit, self._failed = self._first_limit(), -1
         while undecided:
             halves = {
                 letters: (self._lower.half(lower, limit), self._upper.half(upper, limit))
@@ -390,7 +406,7 @@ class HalfSearch:
                     undecided.append(letters)
                 else:
                     answers[letters] = solution
-            limit *= 4
+            limit, self._failed = 4 * limit, limit
         # The sequences of a shard share their lower halves, those of all shards their upper ones.
         self._lower.forget_halves()
         return answers

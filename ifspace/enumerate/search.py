@@ -3,9 +3,10 @@
 A composition survives when at least one choice of its group counts, shuffle groups and overlaps
 passes the rule (existential over parameters, [Fog] footnote 1). The catalogue has a design for it,
 with the cheapest choice that passes. The ideas that make this quick, and why none of them loses a
-design, are in `compositions`, `alphabet`, `halves` (one copy, compact rule, explicit permutations)
-and `forward` (everything else). Compositions are solved in shards, in this process or in several:
-those whose letter sequences begin alike are in one, so that what they have in common is done once.
+design, are in `compositions`, `alphabet`, `halves` (one copy, compact rule, explicit permutations),
+`repeated` (several equal copies) and `forward` (everything else). Compositions are solved in
+shards, in this process or in several: those whose letter sequences begin alike are in one, so that
+what they have in common is done once.
 
 The formulas of a composition are put together as text, without computer algebra: a catalogue has
 thousands of rows and SymPy builds some hundred expressions a second, so the expression of a kind
@@ -53,6 +54,7 @@ from ifspace.enumerate.halves import HalfSearch
 from ifspace.enumerate.named import withheld
 from ifspace.enumerate.oracle import passes
 from ifspace.enumerate.pairs import cheapest_pair
+from ifspace.enumerate.repeated import RepeatedSearch
 from ifspace.enumerate.satisfiable import check_floors
 from ifspace.enumerate.timed import NS_IN_MS, UNKNOWN_NS, UNKNOWN_PS, LayerTimes
 from ifspace.errors import ARGUMENT, SettingError
@@ -640,6 +642,8 @@ def engine_for(alphabet: Alphabet) -> Engine:
     setting = alphabet.setting
     if setting.permutation == "free":
         return ForwardSearch(alphabet, FreeAlgebra(alphabet))
+    if RepeatedSearch.decides(setting):
+        return RepeatedSearch(alphabet)
     if setting.rule == "early-stop" or setting.repeats > 1:
         return ForwardSearch(alphabet, ExactAlgebra(alphabet))
     return HalfSearch(alphabet)
@@ -756,6 +760,9 @@ def rough_seconds(setting: EnumerationSetting) -> float:
         return float(3.0 * 4.0 ** (length - 6))
     if setting.rule == "early-stop":
         return float(9.0 * 4.0 ** (length - 6) * _options(setting) ** 2 * setting.channels / 64)
+    if RepeatedSearch.decides(setting):
+        growth = 2.5 * setting.channels**0.4
+        return float(0.7 * growth ** (length - 4) * _options(setting) ** 3)
     if setting.repeats > 1:
         growth = 4.0 * setting.channels**0.4
         return float(5.0 * growth ** (length - 4) * _options(setting) ** 3)

@@ -77,7 +77,7 @@ def test_the_free_algebra_multiplies_fan_ins_up_to_the_width() -> None:
     [
         {"rule": "early-stop"},
         {"rule": "early-stop", "permutation": "free"},
-        {"repeats": 2},
+        {"repeats": 2, "compact": "subset"},
         {"repeats": 2, "rule": "early-stop"},
         {"permutation": "free", "compact": "subset"},
         {"repeats": 2, "out_channels": 16},

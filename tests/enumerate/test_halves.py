@@ -1,4 +1,4 @@
-"""Two engines as each other's witness: halves met in the middle, and the walk from the input."""
+"""Engines as each other's witness: halves, of one copy or several, and the walk from the input."""
 
 import random
 
@@ -12,6 +12,8 @@ from ifspace.enumerate.alphabet import (
 from ifspace.enumerate.compositions import candidates
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch
 from ifspace.enumerate.halves import HalfSearch
+from ifspace.enumerate.repeated import RepeatedSearch
+from ifspace.enumerate.search import engine_for
 
 NO_PW = ("GC", "DW", "GPW", "RPW", "SH")
 
@@ -51,6 +53,12 @@ def sequences_up_to(length: int, alphabet: Alphabet) -> list[Letters]:
         (4, {"channels": 24, "out_channels": 36, "overlaps": ("0.33",)}),
         (4, {"channels": 24, "out_channels": 12, "stride": 2, "objective": "macs"}),
         (4, {"channels": 24, "bottleneck": "1/2", "compact": "subset"}),
+        (3, {"channels": 12, "repeats": 2}),
+        (4, {"channels": 16, "repeats": 3}),
+        (3, {"channels": 66, "repeats": 2, "overlaps": ("0", "1/2")}),
+        (4, {"channels": 16, "repeats": 3, "compact": "kernels"}),
+        (3, {"channels": 24, "repeats": 2, "bottleneck": "1/2"}),
+        (3, {"channels": 24, "repeats": 2, "stride": 2, "objective": "macs"}),
     ],
     ids=str,
 )
@@ -59,7 +67,8 @@ def test_halves_and_the_forward_walk_find_the_same(
 ) -> None:
     alphabet = Alphabet(EnumerationSetting(max_len=length, **arguments))
     sequences = sequences_up_to(length, alphabet)
-    halves, forward = HalfSearch(alphabet), ForwardSearch(alphabet, ExactAlgebra(alphabet))
+    halves, forward = engine_for(alphabet), ForwardSearch(alphabet, ExactAlgebra(alphabet))
+    assert isinstance(halves, RepeatedSearch if alphabet.setting.repeats > 1 else HalfSearch)
     by_halves, by_walk = halves.cheapest(sequences), forward.cheapest(sequences)
     assert by_halves.keys() == by_walk.keys() == set(sequences)
     assert {letters for letters in sequences if by_halves[letters] != by_walk[letters]} == set()

@@ -25,8 +25,8 @@ from ifspace.folder import LOCK, LocalFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (EnumerationSetting(channels=8, max_len=4),)
-# Of each kind of search: by halves, with several widths and trade-offs; forward, with copies, and
-# with free permutations.
+# Of each kind of search: by halves, with several widths, trade-offs and equal copies; forward, with
+# copies, and with free permutations.
 STUDIES = {
     "halves": (EnumerationSetting(channels=16, max_len=4),),
     "widths": (
@@ -34,6 +34,7 @@ STUDIES = {
         EnumerationSetting(channels=8, max_len=4),
     ),
     "front": (EnumerationSetting(channels=16, max_len=4, front=True),),
+    "equal copies": (EnumerationSetting(channels=16, max_len=4, repeats=2),),
     "copies": (EnumerationSetting(channels=8, max_len=3, repeats=2, front=True),),
     "fog": (EnumerationSetting(channels=12, max_len=4, rule="early-stop", permutation="free"),),
 }

@@ -96,6 +96,7 @@ def test_survivors_of_two_copies() -> None:
     funnel, designs = enumerated(channels=16, max_len=4, repeats=2)
     assert funnel.by_length == (0, 4, 6, 24)
     assert "(DW+RPW)x2" in designs
+    assert enumerated(channels=64, max_len=4, repeats=2)[0].by_length == (0, 4, 8, 42)
 
 
 def test_survivors_of_early_stop_with_free_permutation() -> None:

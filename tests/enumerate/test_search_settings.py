@@ -39,6 +39,7 @@ CASES = [
     {"channels": 8, "rule": "early-stop", "repeats": 2, "max_len": 4},
     {"channels": 12, "rule": "early-stop", "repeats": 3, "kinds": ("DW", "GPW", "SH", "GC")},
     {"channels": 8, "repeats": 3},
+    {"channels": 12, "repeats": 3},
     {"channels": 12, "repeats": 2, "compact": "subset"},
     {"channels": 12, "repeats": 2, "compact": "kernels", "permutation": "free"},
     {"channels": 12, "kinds": ("GC", "GPW", "SH"), "repeats": 2, "compact": "kernels"},
