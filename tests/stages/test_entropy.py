@@ -3,6 +3,8 @@
 import itertools
 import random
 from collections.abc import Callable
+from dataclasses import replace
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,97 @@ def test_no_plan_exceeds_the_relaxation_at_any_prices(seed: int) -> None:
         assert bound._cut(box, prices, 0.5).value >= best
 
 
+def priced(
+    problem: EntropyProblem, plan: EntropyPlan, prices: np.ndarray, blocks: np.ndarray
+) -> float:
+    """Return what a plan is worth at prices, without its limits and the cost of uneven depths."""
+    depths = [stage.depth for stage in plan.stages]
+    score = replace(problem, uneven=0).score_of(plan) + prices[2] * problem.entropies(plan)[-1]
+    score -= prices[0] * problem.params_of(plan) + prices[1] * problem.macs_of(plan)
+    return float(score - blocks @ depths)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cell", "excess"), [(0.01, 0.01), (1.0, 0.3), (200.0, 9.0)])
+def test_the_programme_is_worth_the_best_plan_at_any_prices(cell: float, excess: float) -> None:
+    # Narrow cells hold one sum of weights each; in wide ones the largest must stand for all.
+    problem = replace(small_problem(0), params=10**9, macs=10**12, effectiveness=1e9)
+    tables, plans = Tables(problem), all_plans(problem)
+    cells = int(tables.weights.max(axis=1).sum() / cell) + 2
+    shape = len(problem.strides) + 1, len(tables.logs), cells
+    memory = np.empty(shape), np.empty(shape), np.zeros((*shape, 2), dtype=np.int32)
+    draw = np.random.default_rng(0)
+    for _ in range(10):
+        prices = np.array([0.02, 3e-4, 5.0]) * draw.lognormal(0, 1, 3)
+        blocks = draw.normal(0, 50, 2)
+        value, _, _ = loops.backward(
+            prices,
+            blocks,
+            float(problem.step),
+            problem.squeeze,
+            problem.growth,
+            cell,
+            tables.kernels,
+            tables.log_kernels,
+            tables.logs,
+            tables.weights,
+            tables.sides,
+            tables.depths,
+            tables.widths,
+            *memory,
+        )
+        best = max(priced(problem, plan, prices, blocks) for plan in plans)
+        assert best * (1 - 1e-12) <= value <= best + excess * abs(best)
+
+
+def test_the_bound_of_a_single_plan_is_its_score_but_for_rounding() -> None:
+    # All limits are met exactly, so that the relaxation loses nothing: only its margin is between.
+    plan = EntropyPlan(8, (Bottlenecks(8, 8, 3, 2),) * 2)
+    problem = replace(
+        small_problem(0),
+        kernels=(3,),
+        stem_widths=(8, 8),
+        widths=((8, 8),) * 2,
+        depths=((2, 2),) * 2,
+    )
+    problem = replace(
+        problem,
+        params=problem.params_of(plan),
+        macs=problem.macs_of(plan),
+        effectiveness=problem.effectiveness_of(plan)[-1],
+    )
+    tables, score = Tables(problem), problem.score_of(plan)
+    bound = Bound(tables, score)
+    (_, _, box), *_ = bound._open
+    draw = np.random.default_rng(0)
+    for _ in range(50):
+        prices = box.prices * draw.lognormal(0, 1, len(box.prices))
+        prices[3] = prices[2] * (log(13) + tables.limit + 1)
+        prices[4:] = 0.0
+        value = bound._cut(box, prices, 0.5).value
+        assert score <= value - 1e-14 * score
+        assert value == pytest.approx(score, rel=1e-9)
+
+
+@pytest.mark.slow
+def test_depths_that_may_differ_for_nothing_have_no_price() -> None:
+    problem = replace(small_problem(1), uneven=0)
+    best = max(map(problem.score_of, all_plans(problem)))
+    answer = best_entropy(problem, gap=0.1, time_limit_s=1)
+    assert problem.score_of(answer.best) == pytest.approx(best)
+    assert answer.bound >= best
+
+
+@pytest.mark.slow
+def test_scores_below_nothing_have_a_bound() -> None:
+    problem = replace(small_problem(1), uneven=1000, depths=((3, 3), (1, 1)))
+    best = max(map(problem.score_of, all_plans(problem)))
+    assert best < 0
+    answer = best_entropy(problem, gap=0.1, time_limit_s=1)
+    assert problem.score_of(answer.best) == pytest.approx(best)
+    assert best <= answer.bound
+
+
 @pytest.mark.slow
 def test_r34_beats_the_released_network_within_five_percent_of_the_best() -> None:
     problem, _, score = released("R34")
@@ -183,6 +276,8 @@ def test_the_command_prints_a_plan_and_its_bound(run: Callable[..., Any]) -> Non
         ("--params 1M", "no --macs"),
         ("--params 1M --macs 1G --stages 32,16", "--stages with --objective entropy"),
         ("--params 1M --macs 1G --input 100", "multiples of 32"),
+        ("--params 1M --macs 1G --input 0", "multiples of 32"),
+        ("--params 0 --macs 1G", "--params out of range"),
         ("--params 1M --macs 1G --stage 6:depth<=3", "1 to 5"),
         ("--params 1M --macs 1G --stage 1:depth>=9", "stage 1 nothing"),
         ("--params 1M --macs 1G --stage 1:stride=1", "stride"),
@@ -194,12 +289,11 @@ def test_what_entropy_does_not_take_is_one_line(
     run(*COMMAND, *arguments.split()).fails_with(words)
 
 
-@pytest.mark.slow
-def test_budgets_that_no_plan_keeps_are_named_with_the_least(run: Callable[..., Any]) -> None:
-    limits = "--params 1k --macs 1M --input 64 --time-limit 0"
-    ended = run(*COMMAND, *limits.split())
-    assert ended.status in (3, 4)
-    assert "the narrowest has" in ended.err
+def test_budgets_that_no_plan_keeps_are_proven_with_the_least(run: Callable[..., Any]) -> None:
+    ended = run(*COMMAND, "--params", "1k", "--macs", "1M", "--format", "json")
+    assert ended.status == 3
+    assert "the narrowest has 4,392 and 8,011,304" in ended.err
+    assert (ended.json["status"], ended.json["bound"]) == ("infeasible", None)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from math import prod
 from typing import Any, Final
 
 from ifspace.answer import Answer, Status
@@ -53,16 +54,15 @@ def entropy_problem(
             allowed="both: entropy grows with every channel and block",
             remedy="give both, such as --params 25M --macs 4G",
         )
-    problem = EntropyProblem(params=params, macs=macs, side=SIDE if side is None else side)
-    shrinks = 2
-    for stride in problem.strides:
-        shrinks *= stride
-    if problem.side % shrinks:
+    problem = EntropyProblem(params=params, macs=macs)
+    side = SIDE if side is None else side
+    shrinks = 2 * prod(problem.strides)
+    if side < 1 or side % shrinks:
         raise SettingError.because(
             "an image that the stages cannot halve",
-            got=f"side {problem.side}",
+            got=f"side {side}",
             allowed=f"multiples of {shrinks}",
-            remedy=f"--input {problem.side - problem.side % shrinks or shrinks}",
+            remedy=f"--input {max(side - side % shrinks, shrinks)}",
         )
     depths, widths = list(problem.depths), list(problem.widths)
     if max_depth is not None:
@@ -100,7 +100,7 @@ def entropy_problem(
                 remedy="widen them",
                 argument="stage",
             )
-    return replace(problem, depths=tuple(depths), widths=tuple(widths))
+    return replace(problem, side=side, depths=tuple(depths), widths=tuple(widths))
 
 
 def refuse_others(given: Sequence[str]) -> None:
@@ -137,17 +137,27 @@ class EntropyReport:
         """How the search ended, in a sentence."""
         plan, bound = self.answer.best, self.answer.bound
         if plan is None:
-            least = self.problem.least_plan
-            return (
-                f"no layout found within the budgets: the narrowest has "
-                f"{self.problem.params_of(least):,} parameters and "
-                f"{self.problem.macs_of(least):,} MACs; raise a budget or a limit"
-            )
+            return self._why_no_plan()
         score = self.problem.score_of(plan)
         if self.answer.status is Status.OPTIMAL:
             return f"score {score:,.1f}, proven the largest"
-        gap = bound / score - 1
+        gap = (bound - score) / abs(score)
         return f"score {score:,.1f}; no layout exceeds {bound:,.1f}: a proven gap of {gap:.2%}"
+
+    def _why_no_plan(self) -> str:
+        problem, least = self.problem, self.answer.least
+        budgets = f"{problem.params:,} parameters, {problem.macs:,} MACs"
+        narrowest = f"the narrowest has {least['params']:,} and {least['macs']:,}"
+        if self.answer.status is Status.INFEASIBLE:
+            return (
+                f"proven: no layout keeps the budgets: got {budgets}; {narrowest}; raise a budget"
+            )
+        deepest = max(problem.effectiveness_of(problem.least_plan))
+        return (
+            f"no layout found: got {budgets}; {narrowest}, at d exp(-2H/d) = {deepest:.2f}, of "
+            f"which {problem.effectiveness} is allowed; raise a budget or the time, or allow "
+            "fewer blocks"
+        )
 
     def forms(self, saved: str | None = None) -> Forms:
         """Return the report in every format; `saved`: the file of the network."""
@@ -175,7 +185,7 @@ class EntropyReport:
             return values
         score = problem.score_of(plan)
         return values | {
-            "gap": self.answer.bound / score - 1,
+            "gap": (self.answer.bound - score) / abs(score),
             "plan": {
                 "score": score,
                 "params": problem.params_of(plan),

@@ -23,7 +23,7 @@ from statistics import pstdev
 from typing import Final
 
 from ifspace.block import Block, SizedLayer
-from ifspace.errors import SettingError
+from ifspace.errors import ARGUMENT, SettingError
 from ifspace.stages.layout import Layout, Stage, StemAndHead, StemLayer
 from ifspace.values import listed
 
@@ -119,7 +119,24 @@ class EntropyProblem:
     effectiveness: float = 0.3
 
     def __post_init__(self) -> None:
-        """Check that the lists are as long as the stages."""
+        """Check that amounts are within reason and that the lists are as long as the stages."""
+        for name, value, least in (
+            ("params", self.params, 1),
+            ("macs", self.macs, 1),
+            ("side", self.side, 2),
+            ("step", self.step, 1),
+            ("uneven", self.uneven, 0),
+            ("even_from", self.even_from, 1),
+            ("ratios", min(self.ratios, default=0), 0),
+        ):
+            if value < least:
+                raise SettingError.because(
+                    f"{ARGUMENT} out of range",
+                    got=value,
+                    allowed=f"numbers from {least}",
+                    remedy="raise it",
+                    argument=name,
+                )
         count = len(self.strides)
         for name, values, size in (
             ("depths", self.depths, count),

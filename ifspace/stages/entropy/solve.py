@@ -12,10 +12,11 @@ concave function is 0, and the best depth an end of its range, since the price i
 Any prices give a bound, which is convex in them; cutting planes find the least. Branch and bound
 divides the ranges of depths, then of the last width.
 
-Rounding: a value of the programme is a sum of fewer than `_OPERATIONS` floating-point results, so
-it is off by less than so many units of 2^-53 of the sum of the amounts in it. Of a plan that
-could be better than the bound, what is paid is at most what is earned, so that sum is at most twice
-what any plan earns; the bound is raised by so much.
+Rounding: the programme is worth at least what its own operations give any plan. That is a sum of
+fewer than `_OPERATIONS` floating-point results, so it is off by less than so many units of 2^-53 of
+the sum of the amounts in it: what the entropy of the plan earns, and what its parameters, MACs and
+blocks pay. A plan within the budgets pays at most their prices, so there is a largest sum for all
+of them; the bound is raised by its error.
 
 Reference: DeepMAD (arXiv 2303.02165) for the problem; the relaxation is beyond it.
 """
@@ -191,7 +192,7 @@ class Bound:
     """Branch and bound over boxes; `value` is what no plan of the problem can exceed."""
 
     def __init__(self, tables: Tables, score: float) -> None:
-        """Begin with one box of everything; `score`: about that of the best plan."""
+        """Begin with one box of everything; `score`: about that of the best plan, above 0."""
         self.tables = tables
         problem = tables.problem
         cells = int(tables.weights.max(axis=1).sum() / FINE) + 2
@@ -199,6 +200,8 @@ class Bound:
         self._memory = np.empty(shape), np.empty(shape), np.zeros((*shape, 2), dtype=np.int32)
         self._count = 0
         self._even = max(0, len(problem.strides) - problem.even_from + 1)
+        # Depths that may differ for nothing have no prices.
+        self._even *= problem.uneven > 0
         # Shares of the score that parameters, MACs and depth cost at good prices of released tasks.
         start = [0.3 * score / problem.params, 0.17 * score / problem.macs]
         start += [score / 240, 7 * score / 240, *[0.0] * (self._even - 1)]
@@ -317,13 +320,17 @@ class Bound:
         spread = _least_spread(box.depths[first:])
         if size > problem.uneven > 0:
             spread = max(spread, log(size / problem.uneven))
-        value = best + prices[0] * problem.params + prices[1] * problem.macs
-        value += by_limit * deep - by_layer
-        value -= problem.uneven * exp(spread) - size * spread if self._even else 0.0
+        budgets = float(prices[0] * problem.params + prices[1] * problem.macs)
+        uneven_cost = problem.uneven * exp(spread) if self._even else 0.0
+        value = best + budgets + by_limit * deep - by_layer - (uneven_cost - size * spread)
+        blocks = box.depths[:, 1].astype(float)
+        entropy = 1.5 * float(tables.logs[-1]) + float(tables.log_kernels.max())
         earned = float(tables.weights.max(axis=1).sum() + 2 * by_limit) * (
-            loops.STEM_ENTROPY + float(box.depths[:, 1].sum()) * 2 * float(tables.logs[-1])
+            loops.STEM_ENTROPY + float(blocks.sum()) * entropy
         )
-        value += 2 * _OPERATIONS * 2.0**-53 * (earned + abs(value))
+        paid = budgets + float(np.abs(block_prices) @ blocks)
+        others = by_limit * deep + abs(by_layer) + uneven_cost + size * spread
+        value += _OPERATIONS * 2.0**-53 * (earned + paid + budgets + others)
         numbers = self._numbers(box, prices, block_prices, stem, place)
         plan = tables.plan_of(numbers)
         depths = numbers[4::4]
@@ -444,28 +451,33 @@ def best_entropy(
     """Return the plan of the largest score that was found, and a score that none exceeds.
 
     The search ends once the bound is within a share `gap` of the score, or after `time_limit_s`.
-    `report`: called with seconds, score and bound as they change.
-
-    Raises: SettingError for budgets below the least of any plan.
+    `report`: called with seconds, score and bound as they change. Budgets below those of the
+    narrowest plan are infeasible; where no plan was found without such a proof, that is unknown.
     """
     start = time.monotonic()
+    narrowest = problem.least_plan
+    least = {"params": problem.params_of(narrowest), "macs": problem.macs_of(narrowest)}
+    if least["params"] > problem.params or least["macs"] > problem.macs:
+        return Answer(Status.INFEASIBLE, None, (), least=least)
     tables = Tables(problem)
     best: EntropyPlan | None = None
     # Of another order than the score, it only makes the first annealing hotter or colder.
     unit, score = 30 * loops.STEM_ENTROPY * float(tables.weights.max(axis=1).sum()), -inf
     bound: Bound | None = None
     seed, can_improve = 0, True
-    while bound is None or (can_improve and bound.value > score * (1 + gap)):
+    while bound is None or (can_improve and bound.value > score + gap * abs(score)):
         if bound and time_limit_s is not None and time.monotonic() - start > time_limit_s:
             break
         if seed < SEEDS or (bound and seed * _TURNS < bound.boxes):
             plan, seed = anneal(tables, seed, unit), seed + 1
             if plan is not None and (own := problem.score_of(plan)) > score:
-                best, score, unit = plan, own, own
+                best, score, unit = plan, own, own if own > 0 else unit
         else:
             bound = bound or Bound(tables, unit)
             can_improve = bound.improve(score)
             if report is not None:
                 report(time.monotonic() - start, score, bound.value)
+    if best is None:
+        return Answer(Status.UNKNOWN, bound.value, (), least=least)
     status = Status.OPTIMAL if bound.value <= score else Status.FEASIBLE
-    return Answer(status, bound.value, () if best is None else (best,))
+    return Answer(status, bound.value, (best,))
