@@ -8,6 +8,7 @@ source and licence.
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -116,11 +117,13 @@ def evidence(sized: SizedBlock) -> list[Evidence]:
     one_copy = Block(sized.block.layers).at(
         sized.channels, sized.out_channels, sized.bottleneck, sized.dims
     )
-    rows = []
-    for row in trained_blocks():
-        same = row.block is not None and _is_same(one_copy, row.block)
-        if same or row.composition == own:
-            rows.append(Evidence(row, same))
+    blocks = dict.fromkeys(row.block for row in trained_blocks() if row.block is not None)
+    same = {text for text in blocks if _is_same(one_copy, text)}
+    rows = [
+        Evidence(row, row.block in same)
+        for row in trained_blocks()
+        if row.block in same or row.composition == own
+    ]
     return sorted(rows, key=lambda entry: not entry.same_network)
 
 
@@ -182,11 +185,16 @@ def written_composition(block: Block) -> str:
 
 def _is_same(sized: SizedBlock, text: str) -> bool:
     """Return whether a published block at these widths is the same network."""
+    other = _published_at(text, sized.channels, sized.out_channels, sized.bottleneck, sized.dims)
+    return other is not None and other.params == sized.params and same_network(sized, other)
+
+
+@cache
+def _published_at(
+    text: str, channels: int, out_channels: int, bottleneck: Fraction | None, dims: int
+) -> SizedBlock | None:
+    """Return a published block at some widths, None if its groups do not divide one."""
     try:
-        other = _parsed(text).at(sized.channels, sized.out_channels, sized.bottleneck, sized.dims)
+        return Block.parse(text).at(channels, out_channels, bottleneck, dims)
     except BlockError:
-        return False  # groups that do not divide a width
-    return other.params == sized.params and same_network(sized, other)
-
-
-_parsed = cache(Block.parse)
+        return None

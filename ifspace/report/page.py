@@ -19,6 +19,7 @@ from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.catalogue import Design
 from ifspace.catalogue.dataset import version
 from ifspace.catalogue.design import represents
+from ifspace.catalogue.evidence import CLAIMS, TrainedBlock, evidence, trained_blocks
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import P, alphabet
@@ -72,6 +73,7 @@ COLUMNS: Final = (
     "network",
     "represents",
     "fan_in",
+    "evidence",
 )
 
 
@@ -93,17 +95,20 @@ def page_data(results: Results) -> dict[str, Any]:
     """Return what the page shows of the catalogues and of the benchmarks of blocks."""
     every = list(settings(results))
     places = [setting for _, _, setting in every]
-    layers, texts, networks = _Numbered(), _Numbered(), _Numbered()
+    layers, texts, networks, published = (_Numbered() for _ in range(4))
     rows: list[tuple[Any, ...]] = []
     for number, (catalogue, _, setting) in enumerate(every):
         designs = catalogue.designs_of(setting)
         sized = [design.sized for design in designs]
         rows += [
-            _design(*row, number, layers, texts, networks)
+            (*_design(*row, number, layers, texts, networks), published.of(_published(row[1])))
             for row in zip(designs, sized, strict=True)
         ]
         names = set(map(candidate_name, sized))
-        rows += _baselines(results.blocks, setting, number, names, layers, texts)
+        rows += [
+            (*row, published.of(_published(sized)))
+            for row, sized in _baselines(results.blocks, setting, number, names, layers, texts)
+        ]
     return {
         "settings": [_setting(setting) for setting in places],
         "kinds": list(alphabet()),
@@ -112,6 +117,30 @@ def page_data(results: Results) -> dict[str, Any]:
         "designs": {name: [row[n] for row in rows] for n, name in enumerate(COLUMNS)},
         "benches": [bench for row in results.blocks for bench in _conditions(row)],
         "sources": _sources(results.blocks),
+        "published": published.values,
+        "trained": [_trained(row) for row in trained_blocks()],
+    }
+
+
+def _published(sized: SizedBlock) -> tuple[tuple[int, bool], ...]:
+    """Return the trained networks of such blocks by number, and whether each is the same."""
+    numbers = {row: number for number, row in enumerate(trained_blocks())}
+    return tuple((numbers[entry.trained], entry.same_network) for entry in evidence(sized))
+
+
+def _trained(row: TrainedBlock) -> dict[str, Any]:
+    """Return what the page shows of a trained network."""
+    return {
+        "block": row.block or row.composition,
+        "groups": row.groups,
+        "inside": row.bottleneck or "",
+        "dataset": row.dataset,
+        "network": row.network,
+        "width": row.width,
+        "params": row.params,
+        "error": row.error,
+        "change": row.change_text,
+        "source": f"{row.source} ({row.licence})",
     }
 
 
@@ -176,13 +205,13 @@ def _baselines(
     names: set[str],
     layers: _Numbered,
     texts: _Numbered,
-) -> list[tuple[Any, ...]]:
+) -> list[tuple[tuple[Any, ...], SizedBlock]]:
     """Return what was measured at the setting's widths and is no design of the catalogue.
 
-    Left out is what cannot be recounted: a name that is no block, or one whose parameters differ
-    from those measured.
+    Each with its block. Left out is what cannot be recounted: a name that is no block, or one whose
+    parameters differ from those measured.
     """
-    baselines: dict[str, tuple[Any, ...]] = {}
+    baselines: dict[str, tuple[tuple[Any, ...], SizedBlock]] = {}
     for bench in benches:
         for condition, rows in by_condition(bench.rows).items():
             if not _fits(condition, setting):
@@ -194,7 +223,7 @@ def _baselines(
                     if sized is not None:
                         narrow = sized.bottleneck is not None
                         formula = str(sized.block.composition.params_formula(narrow))
-                        baselines[name] = (
+                        row = (
                             number,
                             name,
                             sized.params,
@@ -215,6 +244,7 @@ def _baselines(
                             True,
                             sized.least_fan_in,
                         )
+                        baselines[name] = row, sized
     return list(baselines.values())
 
 
@@ -682,7 +712,7 @@ def _lead(results: Results) -> str:
     return (
         f"Of {tried:,} compositions of up to {longest} layers, {survivors:,} see all the "
         "pixels and all the channels that the standard convolution sees, with no layer to "
-        f"spare. Each stands here with its cheapest group counts.{same}"
+        f"spare. Each stands here with its cheapest group counts.{same} {' '.join(CLAIMS)}"
     )
 
 

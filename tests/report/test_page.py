@@ -1,12 +1,15 @@
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from claims import claims_of
 from samples import EMPTY
 
+from ifspace.catalogue.evidence import CLAIMS
 from ifspace.errors import OutputError, SettingError
 from ifspace.report import page
 from ifspace.report.read import (
@@ -67,6 +70,12 @@ def test_it_is_one_file_that_asks_the_network_for_nothing(text: str) -> None:
 
 
 @pytest.mark.slow
+def test_it_makes_the_claims_and_no_more(text: str) -> None:
+    prose = unescape(text.partition("<script")[0])
+    assert all(claim in prose for claim in CLAIMS)
+    assert claims_of(prose) == []
+
+
 def test_its_links_and_labels_lead_somewhere(text: str) -> None:
     outline = Outline(text)
     assert len(set(outline.ids)) == len(outline.ids)

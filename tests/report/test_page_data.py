@@ -5,6 +5,7 @@ from report_samples import BASELINES
 from samples import DW_RPW_RPW, SMALL
 
 from ifspace.block import Block
+from ifspace.catalogue.evidence import evidence
 from ifspace.kinds import KINDS
 from ifspace.report.page import (
     COLUMNS,
@@ -28,6 +29,28 @@ def test_every_design_is_there_with_its_numbers(results: Results) -> None:
     assert data["texts"][designs["condition"][place]] == DW_RPW_RPW.field_condition
     assert designs["fields"][place] == ((3, 1), (3, 4), (3, 16))
     assert designs["setting"] == sorted(designs["setting"])
+
+
+def test_published_networks_are_those_of_the_evidence(results: Results) -> None:
+    data = page_data(results)
+    designs = data["designs"]
+    for block, evidence_of, number in zip(
+        designs["block"], designs["evidence"], designs["setting"], strict=True
+    ):
+        setting = data["settings"][number]
+        name, _, ratio = block.partition(", bottleneck ")
+        widths = setting["channels"], setting["out"], ratio or setting["bottleneck"]
+        sized = Block.parse(name).at(*widths, setting["dims"])
+        shown = [
+            (data["trained"][row]["network"], data["trained"][row]["error"], same)
+            for row, same in data["published"][evidence_of]
+        ]
+        expected = [
+            (entry.trained.network, entry.trained.error, entry.same_network)
+            for entry in evidence(sized)
+        ]
+        assert shown == expected, block
+    assert any(data["published"])
 
 
 def test_settings_name_what_is_replaced(results: Results) -> None:

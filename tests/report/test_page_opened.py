@@ -34,6 +34,17 @@ def test_a_row_opens_its_block_and_esc_closes_it(show: Any, small: Path) -> None
     assert focused(page) == str(DW_RPW_RPW.block)
 
 
+def test_published_networks_stand_beside_a_block(show: Any, small: Path) -> None:
+    page = show(small)
+    page.click(f"{ROWS} button:has-text('bottleneck 1/4')")
+    body = page.inner_text("#block-body")
+    for words in ("Published networks of such blocks", "WRN-28-10", "+1.22 against 4 groups"):
+        assert words in body, words
+    page.keyboard.press("Escape")
+    page.click(f"{ROWS} button:has-text('{DW_RPW_RPW.block}')")
+    assert "No published network of such blocks" in page.inner_text("#block-body")
+
+
 def test_the_drawing_traces_the_exact_field(show: Any, small: Path) -> None:
     page = show(small)
     page.click(f"{ROWS} button:has-text('bottleneck 1/4')")

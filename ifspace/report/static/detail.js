@@ -27,6 +27,18 @@ function layersTable(design) {
     rows, "Layers");
 }
 
+// Networks that others trained with blocks of the same kinds, any groups.
+function publishedTable(design) {
+  const rows = DATA.published[design.evidence].map(([place, same]) => {
+    const row = DATA.trained[place];
+    return [row.block, row.groups, row.inside, same ? "yes" : "", row.dataset, row.network,
+      row.width, whole(row.params), row.error.toFixed(2), row.change, row.source];
+  });
+  if (!rows.length) return el("p", {}, "No published network of such blocks is in the table.");
+  return grid(["block", ">groups", ">inside", "same", "data", "network", ">width", ">params",
+    ">error %", "change", "source"], rows, "Published networks");
+}
+
 // The groups as the formulas name them: numbered over the layers that have any.
 function symbolsOf(design) {
   const said = [];
@@ -140,6 +152,7 @@ function detail(design) {
     section("Layer by layer", layersTable(design)),
     section("Formulas and groups", formulas(design)),
     section("Measured", measuredTable(design)),
+    section("Published networks of such blocks", publishedTable(design)),
     design.of.dims === 2 ? section("PyTorch", sourceBlock(design)) : null,
   ].filter(Boolean);
 }
