@@ -3,7 +3,9 @@
 Reference: [3DRF] section 4.2. A Triton program holds a block of such threads.
 """
 
-from typing import Any, Final
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
+from typing import Final
 
 import torch
 import triton
@@ -18,25 +20,26 @@ from ifspace.kernels.tensors import empty_with_channels, is_channels_last
 BLOCK: Final = 256
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+# Triton looks annotations up among the constants of the module.
+@triton.jit
 def _direct(
-    x: Any,
-    weight: Any,
-    y: Any,
-    elements: Any,
-    c_in: Any,
-    c_out: Any,
-    width: Any,
-    step: Any,
-    distinct: Any,
-    area: Any,
-    stride_n: Any,
-    stride_c: Any,
-    stride_pixel: Any,
+    x,
+    weight,
+    y,
+    elements,
+    c_in,
+    c_out,
+    width,
+    step,
+    distinct,
+    area,
+    stride_n,
+    stride_c,
+    stride_pixel,
     LAST: tl.constexpr,
     BLOCKED: tl.constexpr,
     BLOCK: tl.constexpr,
-) -> None:
+):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < elements
     image = at // (area * c_out)

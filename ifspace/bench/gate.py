@@ -271,7 +271,7 @@ def reference_of(block: BlockModule) -> BlockModule:
         name = f"layer{index}"
         layer = ReferenceLayer(sized, stride, reference.get_submodule(name))
         reference.add_module(name, layer)
-    return reference
+    return reference.to(next(block.parameters()).device)
 
 
 def copy_of(block: BlockModule) -> BlockModule:
