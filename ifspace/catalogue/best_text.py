@@ -91,8 +91,13 @@ class BestReport:
     def markdown(self) -> str:
         """Return the tables in Markdown."""
         indices = range(len(self.rows))
-        text = self._table(indices, ranks=bool(self.trades), widths=self.widths).markdown()
-        return f"{text}\n{self._trades_table(indices).markdown()}" if self.trades else text
+        ranks = self.evidence or bool(self.trades)
+        text = self._table(indices, ranks=ranks, widths=self.widths).markdown()
+        if self.trades:
+            text += f"\n{self._trades_table(indices).markdown()}"
+        if self.evidence:
+            text += f"\n{self._evidence_table(indices).markdown()}"
+        return text
 
     def csv(self) -> str:
         """Return the designs as CSV, with the reasons; the trades are in JSON."""
@@ -136,14 +141,18 @@ class BestReport:
         """Return the published networks of some rows, numbered as these are in their table."""
         if not self.evidence:
             return ""
+        table = self._evidence_table(indices)
+        if not table.rows:
+            return "\nNo published network of such blocks is in the table.\n"
+        return "\n" + table.text(keys=2)
+
+    def _evidence_table(self, indices: Sequence[int]) -> Table:
         rows = [
             (number, entry)
             for number, index in enumerate(indices, 1)
             for entry in self.published[index]
         ]
-        if not rows:
-            return "\nNo published network of such blocks is in the table.\n"
-        return "\n" + evidence_table(rows, MOST_PUBLISHED).text(keys=2)
+        return evidence_table(rows, MOST_PUBLISHED)
 
     def _trades_table(self, indices: Sequence[int]) -> Table:
         """Return the trades of some rows, numbered as these are in their table.

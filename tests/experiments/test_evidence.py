@@ -129,6 +129,10 @@ def test_commands_show_them(run: Callable, tmp_path: Path) -> None:
     rows = next(design for design in designs if design["block"] == "DW+PW")["evidence"]
     assert {"3DRF", "Fog", "imgc"} <= {row["source"].strip("[")[:4].strip("]") for row in rows}
     assert all(row["same_network"] for row in rows if row["composition"] == "DW+PW")
+    tables = [
+        run("best", path, "--evidence", "--format", name).out for name in ("table", "markdown")
+    ]
+    assert all("MobileNet" not in text and "VGG16-opt" in text for text in tables)
     assert "evidence" not in run("best", path, "--format", "json").json["designs"][0]
 
 
