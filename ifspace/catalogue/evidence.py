@@ -21,6 +21,10 @@ from ifspace.table import Table
 
 FILE: Final = "evidence.csv"
 TITLE: Final = "Published networks of such blocks"
+_LEGEND: Final = (
+    "same: one network with this block, at its widths; inside: the published width inside the "
+    "block, of what it writes. What they show: docs/evidence.md."
+)
 # What ifspace claims, and no more: README.md, docs/evidence.md and the page say it in these words.
 CLAIMS: Final = (
     "At equal parameters and MACs, the larger field was the more accurate in all six published "
@@ -159,7 +163,7 @@ def evidence_table(rows: Sequence[tuple[int | None, Evidence]], limit: int) -> T
         ((">#",) if numbered else ()) + (*columns, "change~", "source"),
         tuple(cells),
         TITLE,
-        (f"{more} more in JSON; docs/evidence.md says what they show.",) if more else (),
+        (_LEGEND, *([f"{more} more in JSON."] if more else [])),
     )
 
 
