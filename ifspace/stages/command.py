@@ -707,6 +707,8 @@ def _entropy_layout(
     output.emit(report.forms(saved), keep=answer.best is not None)
     if answer.best is None:
         no_plan(context, report.message, answer.status is Status.UNKNOWN)
+    if output.format in ("csv", "markdown"):  # which have no line for it
+        output.note(report.message)
 
 
 def _check_alone(options: Mapping[str, Any], save: Path | None) -> None:

@@ -545,7 +545,10 @@ def _binding_facts(plan: StagePlan) -> Facts:
     ]
     bound = binding(plan)
     if not bound.steps:
-        text = "no budget: no stage may be deeper or wider; --max-depth or other widths allow it"
+        text = (
+            "no budget: no depth or width that is offered beyond these raises the objective; "
+            "--max-depth or other widths offer more"
+        )
     elif not bound.exceeding:
         text = "no budget: a step to the next depth or width is within all of them"
     else:

@@ -297,6 +297,14 @@ def test_budgets_that_no_plan_keeps_are_proven_with_the_least(run: Callable[...,
 
 
 @pytest.mark.slow
+def test_tables_without_a_line_for_the_bound_have_it_as_a_note(run: Callable[..., Any]) -> None:
+    limits = "--params 100k --macs 5M --input 32 --max-depth 2 --time-limit 0 --format csv"
+    answer = run(*COMMAND, *limits.split())
+    assert answer.out.startswith("stage,side,width,depth,bottleneck,kernel,entropy")
+    assert "no layout exceeds" in answer.err
+
+
+@pytest.mark.slow
 def test_a_saved_layout_trains(run: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     limits = "--params 100k --macs 5M --input 32 --max-depth 2 --time-limit 0"

@@ -248,7 +248,7 @@ def anneal(
     amounts = np.zeros(3)
     now, plan = start.copy(), start.copy()
     value = score(now, step, log_kernels_by_size, logs, weights, sides, spread, limit, amounts)
-    best, found = NOTHING, start.copy()
+    best, best_plan = NOTHING, start.copy()
     if amounts[0] <= budgets[0] and amounts[1] <= budgets[1] and amounts[2] <= 0.0:
         best = value
     worth = value - 10.0 * unit * max(0.0, amounts[0] / budgets[0] - 1.0)
@@ -281,14 +281,14 @@ def anneal(
             worth = own
             if value > best and over <= 0.0 and amounts[2] <= 0.0:
                 best = value
-                found[:] = plan
+                best_plan[:] = plan
     if best == NOTHING:
-        return best, found
+        return best, best_plan
     # The best of all plans that differ in two numbers by up to two, while there is a better one.
     is_better = True
     while is_better:
         is_better = False
-        now[:] = found
+        now[:] = best_plan
         for i in range(len(now)):
             for j in range(i):
                 for pair in range(25):
@@ -311,8 +311,8 @@ def anneal(
                     keeps = amounts[0] <= budgets[0] and amounts[1] <= budgets[1]
                     if keeps and amounts[2] <= 0.0 and value > best:
                         best, is_better = value, True
-                        found[:] = plan
-    return best, found
+                        best_plan[:] = plan
+    return best, best_plan
 
 
 @njit(cache=True)
