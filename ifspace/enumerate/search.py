@@ -309,9 +309,9 @@ class _Enumeration:
 
     @cached_property
     def _all_letters_listed(self) -> int:
-        """How many candidates there are in all parts: to list them builds every letter."""
+        """How many short candidates there are in all parts: to list them builds every letter."""
         kinds = self.setting.usable_kinds
-        lengths = range(1, self.setting.max_len + 1)
+        lengths = range(1, min(self.setting.max_len, LENGTH_OF_LETTERS) + 1)
         return sum(1 for n in lengths for _ in self._candidates([kinds] * n, self.engine))
 
     def _candidates(
@@ -652,6 +652,9 @@ def engine_for(alphabet: Alphabet) -> Engine:
 # Work below this is done sooner in one process than others can be started, in seconds.
 WORTH_WORKERS_S = 10.0
 SHARD_S = 1.0
+# Every letter is one of a candidate of so many layers: it stands with its own kind before or behind
+# the spatial layer, and before, at, between or behind two that mix channels.
+LENGTH_OF_LETTERS: Final = 5
 MOST_SHARDS: Final = 64
 # What all processes together should stay below when no number of them is given, in MiB.
 MEMORY_MIB: Final = 2048

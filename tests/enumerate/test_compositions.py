@@ -20,7 +20,7 @@ from ifspace.enumerate.compositions import (
     is_repeated,
 )
 from ifspace.enumerate.halves import HalfSearch
-from ifspace.enumerate.search import engine_for
+from ifspace.enumerate.search import LENGTH_OF_LETTERS, engine_for
 from ifspace.errors import SettingError
 
 COMPOSITIONS = st.lists(st.sampled_from("abc"), max_size=12).map(tuple)
@@ -203,3 +203,21 @@ def test_nothing_that_halves_prune_would_have_been_solved_by_them() -> None:
     assert len(pruned) > 100
     sample = sorted(pruned)[::7]
     assert set(HalfSearch(alphabet).cheapest(sample).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"stride": 2}, {"out_channels": 24}, {"bottleneck": "1/2", "stride": 2}, {"repeats": 2}],
+    ids=str,
+)
+def test_short_compositions_have_every_letter(arguments: dict[str, object]) -> None:
+    letters = []
+    for length in (LENGTH_OF_LETTERS, LENGTH_OF_LETTERS + 1):
+        # One setting: costs depend on its length.
+        alphabet = Alphabet(EnumerationSetting(channels=12, max_len=6, **arguments))
+        kinds = alphabet.setting.usable_kinds
+        engine = engine_for(alphabet)
+        for n in range(1, length + 1):
+            assert n == 1 or list(candidates(alphabet, engine, [kinds] * n))
+        letters.append([letter.options for letter in alphabet.letters])
+    assert letters[0] == letters[1]
