@@ -224,7 +224,7 @@ class Bound:
     @property
     def value(self) -> float:
         """The bound: no plan has a larger score."""
-        return -self._open[0][0] if self._open else -inf
+        return -float(self._open[0][0]) if self._open else -inf
 
     def improve(self, score: float) -> bool:
         """Replace the box with the largest bound by smaller ones, or by itself with a better one.
