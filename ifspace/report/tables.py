@@ -286,11 +286,16 @@ def kernel_tables(results: Results) -> Iterator[Table]:
                     for condition, rows in cases.items()
                     if condition.shape[0] == batch
                 }
-                yield _ratios(bench, unit, batch, some)
+                yield from _ratios(bench, unit, batch, some)
 
 
-def _ratios(bench: Measured, unit: str, batch: int, cases: Mapping[Condition, Rows]) -> Table:
-    """Return times over the baseline's, a column for each data type, memory layout and mode."""
+def _ratios(
+    bench: Measured, unit: str, batch: int, cases: Mapping[Condition, Rows]
+) -> Iterator[Table]:
+    """Yield times over the baseline's, a column for each data type, memory layout and mode.
+
+    No table where none of the cases was timed.
+    """
     ratios: dict[str, dict[tuple[str, str, str], list[float]]] = {}
     for condition, rows in cases.items():
         way = (condition.dtype, condition.layout, condition.mode)
@@ -299,8 +304,10 @@ def _ratios(bench: Measured, unit: str, batch: int, cases: Mapping[Condition, Ro
             if row is not None and row["unit"] == unit:
                 ratios.setdefault(candidate, {}).setdefault(way, []).append(row["median"])
     modes = list(dict.fromkeys(way for times in ratios.values() for way in times))
+    if not modes:
+        return
     layer = next(row["case"] for row in bench.rows if row["unit"] == unit).partition("(")[0]
-    return text_table(
+    yield text_table(
         f"{layer} on {bench.device}, batch {batch}: time over that of {unit.removeprefix('x ')}",
         ["candidate", *(f">{dtype}, {layout}, {mode}" for dtype, layout, mode in modes)],
         [[name, *(_range(times.get(way, ())) for way in modes)] for name, times in ratios.items()],

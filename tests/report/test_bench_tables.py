@@ -33,6 +33,15 @@ def test_a_way_that_a_candidate_did_not_run_is_a_dash(results: Results) -> None:
     assert len(kernel_rows()) == len(bench.rows)
 
 
+def test_a_batch_without_a_time_has_no_table(results: Results) -> None:
+    (bench,) = results.kernels
+    rest = ({**row, "N": 99, "metric": "not run: no time left"} for row in bench.rows)
+    more = replace(results, kernels=(Measured("d", (*bench.rows, *rest)),))
+    assert [table.rows for table in kernel_tables(more)] == [
+        table.rows for table in kernel_tables(results)
+    ]
+
+
 def test_blocks_are_sorted_by_time_with_their_baselines(results: Results, snapshot: object) -> None:
     table, _ = block_tables(results)
     assert (table.title, table.notes) == snapshot

@@ -4,7 +4,9 @@
 formula each. `impl` names the implementation that runs; an operator chooses nothing.
 
 An operator called here directly raises for a tensor with a tangent, and torch.func transforms of it
-are refused by torch or, for torch.func.jvp, silently zero: `layer_by_layer` has them all.
+are refused by torch or, for torch.func.jvp, silently zero: `layer_by_layer` has them all. It is an
+implementation too, "layers": on an H200 in bfloat16 DW then RPW took a quarter of the one kernel's
+time (results/bench/nvidia-h200.md), which "auto" therefore leaves to float32.
 
 Reference: [3DRF] section 4.2, whose block DW+RPW this is.
 """
@@ -48,7 +50,8 @@ from ifspace.kernels.tensors import (
 )
 from ifspace.kernels.windows import BLOCKED, ROLLING, check_order, windows_at
 
-IMPLEMENTATIONS: Final = ("auto", "reference", "triton")
+IMPLEMENTATIONS: Final = ("auto", "reference", "triton", "layers")
+_HALF: Final = (torch.float16, torch.bfloat16)
 _OPTIONAL: Final = frozenset({"scale1", "shift1", "scale2", "shift2"})
 _TENSORS: Final = 7  # x, dw_weight, scale1, shift1, weight, scale2, shift2
 
@@ -80,10 +83,10 @@ def fused_dw_rpw(
     when x is.
 
     `impl`: "reference" (eager, any device), "triton" (CUDA: one kernel, the tensor between the
-    convolutions is never written; a backward pass computes it again), or "auto": see
-    `choose_fused`. An implementation that is named runs, or DeviceError is raised. Only a second
-    derivative, a forward-mode derivative and a transform of torch.func are computed from the two
-    layers one after the other.
+    convolutions is never written; a backward pass computes it again), "layers" (torch's depthwise
+    convolution, then the fastest RPW of the device), or "auto": see `choose_fused`. An
+    implementation that is named runs, or DeviceError is raised. Only a second derivative, a
+    forward-mode derivative and a transform of torch.func are always computed layer by layer.
 
     >>> x, dw_weight, weight = torch.ones(1, 4, 5, 5), torch.ones(4, 1, 3, 3), torch.ones(6, 2)
     >>> fused_dw_rpw(x, dw_weight, weight, 2, 0.5, stride=2, activation1="relu").shape
@@ -116,12 +119,15 @@ def fused_dw_rpw(
     check_alike(tensors)
     impl = choose_fused(x, impl)
     arguments: list[Any] = list(tensors.values())
-    if is_autocast(x) and x.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)
+    if is_autocast(x):
+        dtype = _computed_dtype(x)
         arguments = [None if tensor is None else tensor.to(dtype) for tensor in arguments]
-    options: Any = step, stride, activation1, activation2, impl, order
+    of_rpw = choose_implementation(x) if impl == "layers" else impl
+    options: Any = step, stride, activation1, activation2, of_rpw, order
     if is_transforming(*arguments):
         return layer_by_layer(*arguments, *options)
+    if impl == "layers":
+        return layer_by_layer(*arguments, *options).contiguous(memory_format=memory_format(x))
     y: Tensor = dw_rpw(*arguments, *options)
     return y
 
@@ -129,8 +135,10 @@ def fused_dw_rpw(
 def choose_fused(x: Tensor, impl: str = "auto") -> str:
     """Return the name of the implementation that runs for x: `impl`, or for "auto" what is there.
 
-    "auto" is "triton" on CUDA for float16, bfloat16 and float32, and "reference" anywhere else: on
-    a CPU the two layers one after the other, by `ifspace.nn`, may be faster than either.
+    On CUDA "auto" is "layers" for float16 and bfloat16, autocast's too: there, on an H200, DW then
+    RPW took a quarter of the one kernel's time (results/bench/nvidia-h200.md). It is "triton" for
+    float32, which was not timed, and "reference" anywhere else: on a CPU the two layers one after
+    the other, by `ifspace.nn`, may be faster than either.
 
     >>> choose_fused(torch.ones(1, 4, 2, 2))
     'reference'
@@ -148,9 +156,21 @@ def choose_fused(x: Tensor, impl: str = "auto") -> str:
         )
     check_tensors({"x": x})
     if impl == "auto":
-        return "reference" if x.device.type == "cpu" else choose_implementation(x)
+        if x.device.type == "cpu":
+            return "reference"
+        if x.device.type == "cuda" and _computed_dtype(x) in _HALF:
+            return "layers"
+        return choose_implementation(x)
     check_runs(x, impl, IMPLEMENTATIONS)
     return impl
+
+
+def _computed_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype in which x is computed: that of autocast, which leaves float64 alone."""
+    if is_autocast(x) and x.dtype != torch.float64:
+        dtype: torch.dtype = torch.get_autocast_dtype(x.device.type)
+        return dtype
+    return x.dtype
 
 
 def _check_shapes(tensors: dict[str, Tensor | None], in_channels: int, width: int) -> None:

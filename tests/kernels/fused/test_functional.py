@@ -3,6 +3,7 @@
 import pytest
 import torch
 from devices import only_on_a_cpu
+from torch._subclasses import FakeTensorMode
 
 from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels.fused import (
@@ -17,7 +18,7 @@ pytestmark = only_on_a_cpu
 X, DW, WEIGHT = torch.ones(2, 8, 3, 3), torch.ones(8, 1, 3, 3), torch.ones(6, 4)
 
 
-@pytest.mark.parametrize("impl", ["auto", "reference", "triton"])
+@pytest.mark.parametrize("impl", ["auto", "reference", "triton", "layers"])
 def test_it_is_a_depthwise_convolution_and_an_rpw(impl):
     torch.manual_seed(0)
     x, dw, weight = torch.randn(2, 24, 5, 4), torch.randn(24, 1, 3, 3), torch.randn(10, 6)
@@ -44,6 +45,26 @@ def test_auto_is_the_reference_on_a_cpu():
     assert choose_fused(X) == "reference"
     assert choose_fused(X, "triton") == "triton"
     assert choose_fused(X.to("meta")) == "reference"
+
+
+def test_auto_is_one_kernel_on_a_card_in_float32_alone(monkeypatch):
+    with FakeTensorMode():
+        x = torch.empty(2, 8, 3, 3, device="cuda")
+        assert choose_fused(x) == "triton"
+        assert choose_fused(x.half()) == choose_fused(x.bfloat16()) == "layers"
+        assert choose_fused(x.bfloat16(), "triton") == "triton"
+        assert choose_fused(x.double()) == "reference"
+        # A context of autocast needs the card itself.
+        monkeypatch.setattr(operator, "is_autocast", lambda _: True)
+        assert choose_fused(x) == "layers"
+        assert choose_fused(x.double()) == "reference"
+
+
+def test_layers_are_two_calls_and_no_fused_one(monkeypatch):
+    monkeypatch.setattr(operator, "dw_rpw", lambda *_: pytest.fail("it ran"))
+    x = X.to(memory_format=torch.channels_last)
+    y = fused_dw_rpw(x, DW, WEIGHT, 2, 0.5, impl="layers")
+    assert y.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_named_implementation_runs(monkeypatch):
@@ -110,5 +131,7 @@ def test_an_input_that_is_not_a_tensor_raises():
 
 
 def test_the_error_lists_the_implementations_of_the_block():
-    with pytest.raises(DeviceError, match=r"got torch.float64; allowed: auto, reference; use impl"):
+    with pytest.raises(
+        DeviceError, match=r"got torch.float64; allowed: auto, reference, layers; use"
+    ):
         choose_fused(X.double(), "triton")

@@ -88,7 +88,7 @@ def test_only_the_needed_gradients(impl, needed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("impl", [*IMPLS, "layers"])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_torch_compile_captures_one_graph(impl, dynamic):
     torch._dynamo.reset()
@@ -142,7 +142,7 @@ def test_operations_are_counted_as_torch_counts_the_two_convolutions(case):
     assert back.get_total_flops() == 2 * counter.get_total_flops()
 
 
-@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("impl", [*IMPLS, "layers"])
 def test_autocast_computes_in_its_type_and_gives_gradients_in_theirs(impl):
     (x, dw_weight, _, _, weight, *_), _, _ = problem(PLAIN)
     with torch.autocast(DEVICE.type, dtype=torch.float16):
