@@ -410,7 +410,8 @@ def _front(path: Path) -> Catalogue:
 def _plan(path: Path) -> PlannedLayout:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        plan = values["plans"][0]
+        # A layout of the most entropy is one plan.
+        plan = values["plan"] if "plan" in values else values["plans"][0]
         stages = tuple(
             {name: stage[name] for name in ("width", "depth", "params", "macs")}
             | {name: stage.get(name) for name in ("latency_ms", "expansion", "stride")}

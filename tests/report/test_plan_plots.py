@@ -70,3 +70,18 @@ def test_a_layout_is_drawn_by_stage(run: Callable, tmp_path: Path) -> None:
     file.write_text("{}")
     with pytest.raises(SettingError, match=r"layout-small\.json is not a file of results"):
         read(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_layout_of_the_most_entropy_is_drawn_too(run: Callable, tmp_path: Path) -> None:
+    file = tmp_path / "layout-deep.json"
+    limits = "--params 100k --macs 5M --input 32 --max-depth 2 --time-limit 0 --quiet"
+    run("layout", "--objective", "entropy", *limits.split(), "--out", file)
+    plan = json.loads(file.read_text())["plan"]
+    ((_, drawn),) = layout_figures(read(tmp_path))
+    bars, _ = drawn.axes[0].containers
+    params = [stage["params"] for stage in plan["stages"]]
+    stem = 29 * plan["stem"]
+    assert sum(params) + stem == plan["params"]
+    shares = [100 * value / sum(params) for value in params]
+    assert [bar.get_height() for bar in bars] == pytest.approx(shares)

@@ -191,7 +191,12 @@ class EntropyReport:
                 "params": problem.params_of(plan),
                 "macs": problem.macs_of(plan),
                 "stem": plan.stem,
-                "stages": [asdict(stage) for stage in plan.stages],
+                "stages": [
+                    asdict(stage) | {"params": params, "macs": macs}
+                    for stage, (params, macs) in zip(
+                        plan.stages, self._costs(plan)[1:], strict=True
+                    )
+                ],
                 "entropies": problem.entropies(plan),
                 "effectiveness": problem.effectiveness_of(plan),
             },
