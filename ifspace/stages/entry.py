@@ -21,6 +21,7 @@ from ifspace.stages.defaults import (
     BARE,
     CLASSES,
     DEPTH,
+    ENTROPY,
     FIRST_WIDTH,
     FIXED_OBJECTIVE,
     FREE,
@@ -48,7 +49,7 @@ from ifspace.stages.limits import (
 )
 from ifspace.stages.networks import FREE_SHORTCUTS, NETWORKS, make_layout, styled
 from ifspace.stages.networks import network as named_layout
-from ifspace.stages.objectives import COSTS
+from ifspace.stages.objectives import COSTS, OBJECTIVES
 from ifspace.stages.problem import (
     CHEAPEST,
     TABLE_AMOUNTS,
@@ -133,8 +134,18 @@ def layout(
     >>> answer.status.name, answer.plans[0].layout.depths
     ('OPTIMAL', (5, 4, 2, 1, 1))
 
-    Raises: SettingError for options that do not go together or are out of range.
+    Raises: SettingError for options that do not go together or are out of range, and for "entropy",
+        whose problem is `ifspace.stages.entropy.problem.EntropyProblem`.
     """
+    if objective == ENTROPY:
+        raise SettingError.because(
+            "an objective with a problem of its own",
+            got=repr(ENTROPY),
+            allowed=f"{', '.join(OBJECTIVES)}, {', '.join(COSTS)}",
+            remedy="call best_entropy(EntropyProblem(params=..., macs=...)) of "
+            "ifspace.stages.entropy",
+            argument="objective",
+        )
     problem = layout_problem(
         {
             "stages": _tuple(stages),

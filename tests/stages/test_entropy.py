@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from ifspace import models
+from ifspace import layout, models
+from ifspace.errors import SettingError
 from ifspace.nn.network import LAYOUT_STYLES, build_network
 from ifspace.stages.entropy import loops
 from ifspace.stages.entropy.problem import (
@@ -312,3 +313,8 @@ def test_a_saved_layout_trains(run: Callable[..., Any], tmp_path: Path) -> None:
     network = models.load(path)
     network(torch.randn(2, 3, 32, 32)).square().mean().backward()
     assert all(weight.grad is not None for weight in network.parameters())
+
+
+def test_the_function_of_layouts_names_the_problem_of_entropy() -> None:
+    with pytest.raises(SettingError, match="best_entropy"):
+        layout(stages=[32, 16], objective="entropy")
