@@ -187,7 +187,7 @@ def test_a_warm_start_prints_its_errors(run: Callable) -> None:
         assert 0 < layer["fit"]["error"] < layer["fit"]["scaled"] <= 1 <= 3 * layer["fit"]["random"]
     ended = run(*command)
     (header,) = [line.split() for line in ended.out.splitlines() if line.startswith("layer ")]
-    assert header[-3:] == ["error", "drawn", "unseen"]
+    assert header[-4:] == ["error", "drawn", "unseen", "weights"]
     assert "what a fitted block leaves of its convolution's output" in ended.out
 
 
