@@ -64,6 +64,15 @@ class IfspaceError(Exception):
         """
         return str(self).partition("; ")[0].replace(": got ", ", ")
 
+    @property
+    def allowed(self) -> str:
+        """What the message says is allowed; empty if it says nothing of that.
+
+        >>> BlockError("no such kind: got XY; allowed: PW, DW; pick one").allowed
+        'PW, DW'
+        """
+        return str(self).partition("; allowed: ")[2].partition("; ")[0]
+
     @classmethod
     def because(
         cls, fact: str, *, got: Any, allowed: Any, remedy: str, argument: str | None = None

@@ -18,6 +18,8 @@ from ifspace.storage import read_csv, reason
 from ifspace.values import MAX_SIDE, listed
 
 COLUMNS: Final = ("kernel", "stride", "in", "out", "groups", "size")
+# A layer list as text.
+LAYERS_FORM: Final = f"{'/'.join(COLUMNS)} of each layer, between semicolons"
 # Columns that may be there too.
 NAME: Final = "name"
 DILATION: Final = "dilation"
@@ -136,9 +138,7 @@ class LayerList:
         for number, item in enumerate(text.split(";"), start=1):
             cells = item.split("/")
             if len(cells) != len(COLUMNS):
-                raise _malformed(
-                    f"layer {number} is {item!r}", f"{'/'.join(COLUMNS)} of each layer, between ;"
-                )
+                raise _malformed(f"layer {number} is {item!r}", LAYERS_FORM)
             layers.append(_layer(f"layer {number}", dict(zip(COLUMNS, cells, strict=True))))
         return cls(tuple(layers))
 

@@ -11,13 +11,13 @@ compared within a set. The published tables in
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import nan
 from pathlib import Path
 from typing import Final
 
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.parallel import Progress
-from ifspace.scores.layers import LayerList, read_layers
+from ifspace.scores.layers import LAYERS_FORM, LayerList, read_layers
 from ifspace.scores.measures import ALPHA, COUNTS, score
 from ifspace.scores.published import PUBLISHED, Row, TrainedNetwork
 from ifspace.scores.statistics import PERCENT
@@ -28,6 +28,9 @@ from ifspace.values import listed
 Builder = Callable[[str, str | None], tuple[LayerList, Mapping[str, int]]]
 ACCURACIES: Final = ("accuracy", "error")
 NETWORKS: Final = ("layers", "builder")
+# Of a count: more than any network has.
+MAX_COUNT_DIGITS: Final = 18
+_PERCENT: Final = f"a number in percent, from 0 to {PERCENT}"
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,25 @@ def read_table(path: Path, build: Builder | None = None) -> list[TrainedNetwork]
     )
     if reader is None:
         _check_columns(path, table)
-    networks = []
+    networks: list[TrainedNetwork] = []
+    line_of: dict[tuple[str, str], int] = {}
     for line, row in table.rows:
         try:
             network = reader(row) if reader else _own(path, row, build)
         except (KeyError, ValueError) as error:
-            text = error.finding if isinstance(error, IfspaceError) else str(error)
-            raise _malformed(
-                f"{path.name} line {line}: {text}", "a network and its accuracy"
-            ) from None
+            text, allowed = str(error), "a network and its accuracy"
+            if isinstance(error, IfspaceError):
+                # That something cannot be read, the line's own message says.
+                text = error.finding.rpartition(" cannot be read, ")[2]
+                allowed = error.allowed or allowed
+            raise _malformed(f"{path.name} line {line}: {text}", allowed) from None
+        if reader is None and row.get("name", "").strip():
+            first = line_of.setdefault((network.set, network.name), line)
+            if first != line:
+                raise _malformed(
+                    f"{path.name} line {line}: the name {network.name!r} of line {first} again",
+                    "a name once in a set",
+                )
         networks.append(network)
     if len(networks) < 2:
         raise _malformed(f"{path} with {len(networks)} networks", "two networks or more")
@@ -137,8 +150,8 @@ def _own(path: Path, row: Row, build: Builder | None) -> TrainedNetwork:
             raise ValueError("a builder, for which torch is needed")
         layers, known = build(builder, row.get("input", "").strip() or None)
     else:
-        raise ValueError("neither layers nor builder")
-    counts = {name: int(row[name]) for name in COUNTS if row.get(name, "").strip()}
+        raise _malformed("neither layers nor builder", LAYERS_FORM + " in layers, or a builder")
+    counts = {name: _count(name, row[name]) for name in COUNTS if row.get(name, "").strip()}
     return TrainedNetwork(
         name=row.get("name", "").strip() or row.get("builder", "").strip() or text[:40],
         set=row.get("set", "").strip() or path.stem,
@@ -152,11 +165,21 @@ def _accuracy(row: Row) -> float:
     """Return the accuracy of a row: of an error, 100 less it."""
     column = next((name for name in ACCURACIES if row.get(name, "").strip()), None)
     if column is None:
-        raise ValueError(f"no {' and no '.join(ACCURACIES)}")
-    number = float(row[column])
-    if not isfinite(number):
-        raise ValueError(f"{column} {row[column].strip()!r}")
+        raise _malformed(f"no {' and no '.join(ACCURACIES)}", _PERCENT)
+    try:
+        number = float(row[column])
+    except ValueError:
+        number = nan
+    if not 0 <= number <= PERCENT:
+        raise _malformed(f"{column} {row[column].strip()!r}", _PERCENT)
     return PERCENT - number if column == "error" else number
+
+
+def _count(name: str, text: str) -> int:
+    text = text.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_COUNT_DIGITS):
+        raise _malformed(f"{name} {text!r}", "a whole number")
+    return int(text)
 
 
 def _malformed(got: str, allowed: str) -> SettingError:

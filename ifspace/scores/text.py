@@ -1,6 +1,6 @@
 """Print scores, and how they order trained networks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +20,8 @@ from ifspace.scores.validation import (
     GROUP_SWEEPS,
     IN_BINS,
     INTERVAL,
+    LEAST_BINNED,
+    LEAST_OF_INTERVAL,
     SAME_STRIDES,
     STATISTICS,
     UNDER_BUDGETS,
@@ -114,7 +116,7 @@ _MEANING: Final[Mapping[str, str]] = {
     SAME_STRIDES: "Spearman's ρ where feature maps have the same sizes",
     IN_BINS: "Spearman's ρ within bins of parameters",
     GROUP_SWEEPS: "Spearman's ρ where nothing but groups differs",
-    UNDER_BUDGETS: "the mean percentile of the pick, 50 at random",
+    UNDER_BUDGETS: "the mean percentile of the pick, about 50 at random",
 }
 
 
@@ -205,6 +207,7 @@ def _validation_values(result: "Validation", rows: list[dict[str, Any]]) -> dict
         "resamples": result.resamples,
         "seed": result.seed,
         "interval": INTERVAL,
+        "random_picks": {name: round(value, 4) for name, value in result.random_picks.items()},
         "rows": rows,
     }
 
@@ -218,6 +221,7 @@ def _validation_tables(result: "Validation") -> list[Table]:
         for where, rows in places.items():
             shown = [key for key in STATISTICS if key in rows[0].statistics]
             ranked = sorted(rows, key=lambda row: -_or_least(row.statistics))
+            is_pick, at_random = where == UNDER_BUDGETS, result.random_picks[name]
             against = f", less that of {rows[0].against}" if rows[0].against else ""
             tables.append(
                 Table(
@@ -226,7 +230,8 @@ def _validation_tables(result: "Validation") -> list[Table]:
                         (row.score, *(_estimate_text(key, row.statistics[key]) for key in shown))
                         for row in ranked
                     ),
-                    f"{name}, {where}: {rows[0].networks:,} networks{against}",
+                    f"{name}, {where}: {rows[0].networks:,} networks{against}"
+                    + (f"; a random pick has {at_random:.1f}" if is_pick and not against else ""),
                 )
             )
     last = tables[-1]
@@ -234,9 +239,26 @@ def _validation_tables(result: "Validation") -> list[Table]:
         f"Definitions, version {result.version}; {result.resamples} resamples, seed {result.seed}, "
         f"α = {result.alpha:g}.",
         *(f"{name}: {text}." for name, text in DEFINITIONS.items()),
+        *_notes_on_few({name: places[ALL][0].networks for name, places in by_set.items()}),
     )
     tables[-1] = Table(last.columns, last.rows, last.title, notes)
     return tables
+
+
+def _notes_on_few(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield what is left out, or says little, of sets by how many networks they have."""
+    few = [f"{name} ({count})" for name, count in counts.items() if count < LEAST_BINNED]
+    if few:
+        yield (
+            f"Left out below {LEAST_BINNED} networks: {IN_BINS}, with depth and without, of "
+            f"{listed(few)}."
+        )
+    few = [f"{name} ({count})" for name, count in counts.items() if count < LEAST_OF_INTERVAL]
+    if few:
+        yield (
+            f"Warning: intervals of under {LEAST_OF_INTERVAL} networks are no more than a hint: "
+            f"{listed(few)}."
+        )
 
 
 _HEADS: Final = {

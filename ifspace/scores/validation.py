@@ -32,6 +32,10 @@ VERSION: Final = 1
 BINS: Final = 10
 # The fewest networks of a bin or a stratum: a correlation of fewer says nothing.
 LEAST: Final = 5
+# The fewest networks of a set that its bins compare: one bin would be the whole set again.
+LEAST_BINNED: Final = 2 * LEAST
+# Resamples of fewer networks hold few different ones: their intervals are no more than a hint.
+LEAST_OF_INTERVAL: Final = 20
 QUANTILES: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
 RESAMPLES: Final = 200
 MAX_RESAMPLES: Final = 10_000
@@ -48,13 +52,15 @@ UNDER_BUDGETS: Final = "under budgets"
 DEFINITIONS: Final[Mapping[str, str]] = {
     ALL: "all networks of a set",
     IN_BINS: f"the mean over {BINS} bins of equally many networks by parameters, fewer bins where "
-    f"they would have under {LEAST}",
-    IN_STRATA: f"strata of one bin of parameters and one depth, {LEAST} networks or more",
+    f"they would have under {LEAST}; sets of {LEAST_BINNED} networks or more",
+    IN_STRATA: f"strata of one bin of parameters and one depth, {LEAST} networks or more; sets of "
+    f"{LEAST_BINNED} or more",
     SAME_STRIDES: f"strata of networks whose feature maps have the same sizes, {LEAST} or more",
     GROUP_SWEEPS: "strata of networks whose layers differ in nothing but their groups",
     UNDER_BUDGETS: "25 pairs of budgets, each fifth of the parameters by each fifth of the MACs: "
     "the mean percentile of the accuracy of the network with the largest value among those within "
-    "both; of equal values the mean of their percentiles; a random pick has 50",
+    "both; of equal values the mean of their percentiles; a random pick has 50 among many "
+    "networks, more among few",
     "spearman": "Spearman's ρ, 0 where nothing varies; over strata the mean by networks",
     "kendall": "Kendall's τ-b, likewise",
     "pairs": "the share of pairs in a stratum that are ordered as their accuracies; a tie of the "
@@ -108,6 +114,8 @@ class Validation:
     resamples: int
     seed: int
     alpha: float
+    # By the name of a set: the mean percentile of a random pick under its budgets.
+    random_picks: Mapping[str, float]
     version: int = VERSION
 
 
@@ -142,9 +150,11 @@ def validate(
     if against is not None:
         choice(against, "against", sets[0].measures)
     rows: list[ValidationRow] = []
+    random_picks = {}
     for number, networks in enumerate(sets, start=1):
         comparison = _Comparison(networks, count, seed)
         samples = {name: comparison.samples(name) for name in networks.measures}
+        random_picks[networks.name] = comparison.random_pick()
         base = samples.get(against or "")
         for name, by_place in samples.items():
             if name == against:
@@ -158,7 +168,7 @@ def validate(
                 rows.append(ValidationRow(networks.name, name, where, places, statistics, against))
         if progress is not None:
             progress(number, len(sets))
-    return Validation(tuple(rows), count, seed, alpha)
+    return Validation(tuple(rows), count, seed, alpha, random_picks)
 
 
 class _Comparison:
@@ -178,7 +188,9 @@ class _Comparison:
             bin_of[members] = number
         depths = self._measures["depth"]
         self._strata = {
-            IN_STRATA: groups_of(list(zip(bin_of, depths, strict=True)), LEAST),
+            IN_STRATA: groups_of(list(zip(bin_of, depths, strict=True)), LEAST)
+            if len(bins) > 1
+            else [],
             SAME_STRIDES: groups_of(networks.strides, LEAST),
             GROUP_SWEEPS: groups_of(networks.sweeps, 2),
         }
@@ -199,7 +211,9 @@ class _Comparison:
         """Return the statistics of a score in every resample, place by place."""
         ranks = dense_ranks(self._measures[name])
         everything = np.arange(len(ranks))
-        by_place = {ALL: self._over([everything], ranks), IN_BINS: self._over(self._bins, ranks)}
+        by_place = {ALL: self._over([everything], ranks)}
+        if len(self._bins) > 1:
+            by_place[IN_BINS] = self._over(self._bins, ranks)
         for where, strata in self._strata.items():
             if strata:
                 by_place[where] = self._over(strata, ranks, by_networks=True)
@@ -207,6 +221,14 @@ class _Comparison:
             picks = np.array([budget.percentiles(ranks) for budget in self._picks])
             by_place[UNDER_BUDGETS] = {"pick_percentile": _mean_of_known(picks)}
         return by_place
+
+    def random_pick(self) -> float:
+        """Return the mean percentile of a pick among all networks within each budget.
+
+        Of n networks with different accuracies it is 100 (n + 1) / (2n): not 50 where n is small.
+        """
+        alike = np.zeros(len(self._ranks), dtype=np.int64)
+        return float(np.mean([budget.percentiles(alike)[0] for budget in self._picks]))
 
     def _over(self, parts: Sequence[Indices], ranks: Indices, by_networks: bool = False) -> Samples:
         """Return the statistics over some parts: means of them, by their networks or not."""

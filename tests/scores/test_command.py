@@ -209,3 +209,13 @@ def test_the_committed_table_has_the_noted_numbers() -> None:
     picks = {"gain": 85, "log-gain": 97, "macs": 89, "macs-3/4": 97}
     assert {n: round(float(rows[n, IN_BINS]["spearman"]), 2) for n in in_bins} == in_bins
     assert {n: round(float(rows[n, UNDER_BUDGETS]["pick_percentile"])) for n in picks} == picks
+
+
+def test_few_networks_are_said_to_be_few(run: Callable, layers: str) -> None:
+    Path("few.csv").write_text("\n".join(TABLE.splitlines()[:5]), "utf-8")
+    ended = run("validate", "few.csv", "--resamples", "5")
+    assert "few, under budgets: 4 networks; a random pick has " in ended.out
+    assert "few, equal parameters" not in ended.out
+    text = " ".join(ended.out.split())
+    assert "Left out below 10 networks: equal parameters, with depth and without, of few" in text
+    assert "Warning: intervals of under 20 networks are no more than a hint: few (4)." in text

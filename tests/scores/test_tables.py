@@ -81,13 +81,31 @@ def test_a_builder_is_built_by_who_can(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("layers,accuracy\n3/1/3/8/1/4,x\n", "line 2: could not convert string to float: 'x'"),
-        ("layers,accuracy\n3/1/3/8/1/4,nan\n", "line 2: accuracy 'nan'"),
-        ("layers,accuracy\n3/1/3/8/1,5\n", "line 2: .*layer 1 is '3/1/3/8/1'"),
-        ("layers,accuracy\n3/1/3/8/3/4,5\n", "line 2: .*layer 1: 3 groups of 3 and 8"),
-        ("layers,accuracy\n,5\n", "line 2: neither layers nor builder"),
-        ("layers,accuracy,params\n3/1/3/8/1/4,5,many\n", "line 2: invalid literal"),
-        ("layers,accuracy\n3/1/3/8/1/4,\n", "line 2: no accuracy and no error"),
+        (
+            "layers,accuracy\n3/1/3/8/1/4,x\n",
+            "line 2: .*accuracy 'x'; allowed: a number in percent, from 0 to 100;",
+        ),
+        ("layers,accuracy\n3/1/3/8/1/4,nan\n", "line 2: .*accuracy 'nan'"),
+        (
+            "layers,accuracy\n3/1/3/8/1,5\n",
+            "line 2: .*layer 1 is '3/1/3/8/1'; allowed: kernel/stride/in",
+        ),
+        (
+            "layers,accuracy\n3/1/3/8/3/4,5\n",
+            "line 2: .*groups of 3 and 8 .*; allowed: groups that divide in",
+        ),
+        ("layers,accuracy\n,5\n", "line 2: .*neither layers nor builder"),
+        (
+            "layers,accuracy,params\n3/1/3/8/1/4,5,many\n",
+            "line 2: .*params 'many'; allowed: a whole number",
+        ),
+        ("layers,accuracy\n3/1/3/8/1/4,\n", "line 2: .*no accuracy and no error"),
+        ("layers,accuracy\n3/1/3/8/1/4,190\n", "line 2: .*accuracy '190'; .*from 0 to 100;"),
+        ("layers,error\n3/1/3/8/1/4,-1\n", "line 2: .*error '-1'; .*from 0 to 100;"),
+        (
+            "name,layers,accuracy\na,3/1/3/8/1/4,5\na,3/1/3/9/1/4,6\n",
+            "line 3: the name 'a' of line 2 again; allowed: a name once in a set;",
+        ),
         ("layers,accuracy\n3/1/3/8/1/4,5\n", "with 1 networks"),
         ("layers,top1\n3/1/3/8/1/4,5\n", "without accuracy or error"),
         ("name,accuracy\na,5\n", "without layers or builder"),

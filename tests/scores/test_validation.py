@@ -138,3 +138,20 @@ def test_rows_have_the_keys_of_the_contract() -> None:
     row = values_of(validate([trained(20)], resamples=2).rows[0])
     keys = {"score", "where", "spearman", "kendall", "pick_percentile", "low", "high"}
     assert keys <= set(row)
+
+
+@pytest.mark.parametrize(("count", "mean"), [(4, 62.5), (5, 60.0), (12, None)])
+def test_small_sets_have_their_own_random_pick_and_no_bins(count: int, mean: float | None) -> None:
+    layers = LayerList.parse("3/1/3/8/1/8")
+    (alike,) = network_sets(
+        [TrainedNetwork(f"n{i}", "alike", layers, 50.0 + i, {}) for i in range(count)]
+    )
+    result = validate([alike], resamples=1)
+    # Every budget holds all of these networks: the mean of 1/n, 2/n ... n/n.
+    mean = mean or 100 * (count + 1) / (2 * count)
+    assert result.random_picks["alike"] == pytest.approx(mean)
+    pick = row_of(result, "macs", UNDER_BUDGETS).statistics["pick_percentile"]
+    assert pick.value == pytest.approx(mean)
+    places = {row.where for row in result.rows}
+    assert ({IN_BINS, IN_STRATA} <= places) == (count >= 10)
+    assert bool(places & {IN_BINS, IN_STRATA}) == (count >= 10)
