@@ -200,7 +200,8 @@ class Design:
     @property
     def kinds_key(self) -> tuple[int, ...]:
         """Key of the canonical order among compositions of one length: the kinds' places."""
-        return tuple(_POSITIONS[layer.kind] for layer in self.block.layers)
+        places = {symbol: place for place, symbol in enumerate(KINDS)}  # kinds may be added
+        return tuple(places[layer.kind] for layer in self.block.layers)
 
     @property
     def sized(self) -> SizedBlock:
@@ -271,7 +272,6 @@ class Design:
         return self.params, self.macs_per_pixel, self.activations_per_pixel, *more, self.layers
 
 
-_POSITIONS: Final[Mapping[str, int]] = {symbol: index for index, symbol in enumerate(KINDS)}
 _COLUMNS_OF: Final[Mapping[str, tuple[Column, ...]]] = {
     attribute: tuple(
         replace(column, name=column.name or attribute) for column in annotation.__metadata__
