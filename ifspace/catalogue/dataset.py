@@ -52,6 +52,7 @@ PART_ROWS: Final = 256
 METADATA_KEY: Final = b"ifspace"
 # What the metadata of a file that has a part of a catalogue has and others have not.
 PART_KEY: Final = "part"
+_ANEW: Final = "write it anew with `ifspace enumerate --out FILE.parquet`"
 
 
 def save(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
@@ -277,8 +278,12 @@ def part_to_parquet(part: Part, key: str, index: int) -> bytes:
     return buffer.getvalue()
 
 
-def read_part(file: Any, key: str, index: int) -> tuple[Part, Iterator[tuple[Design, ...]]]:
+def read_part(
+    file: Any, key: str, index: int, name: str, remedy: str
+) -> tuple[Part, Iterator[tuple[Design, ...]]]:
     """Return what a part counted, without designs, and then its designs, some at a time.
+
+    `name` and `remedy`: of the file, for messages.
 
     Raises: CatalogueError where the file is damaged or a part of something else; of its rows when
         they are reached.
@@ -286,30 +291,30 @@ def read_part(file: Any, key: str, index: int) -> tuple[Part, Iterator[tuple[Des
     import pyarrow
     import pyarrow.parquet
 
-    name = f"part {index}"
     try:
         parquet = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
         about = json.loads((parquet.schema_arrow.metadata or {})[METADATA_KEY])
         checksum = about.pop("checksum")
         if checksum != _checksum(about) or not parquet.schema_arrow.equals(_schema()):
-            raise _unreadable(name, "metadata that has changed since it was written")
+            raise _unreadable(name, "metadata that has changed since it was written", remedy)
         if (about["run"], about[PART_KEY]) != (key, index):
-            raise _unreadable(name, f"part {about[PART_KEY]} of another run")
+            run = "this run" if about["run"] == key else "another run"
+            raise _unreadable(name, f"part {about[PART_KEY] + 1} of {run}", remedy)
         if about["rows"] != parquet.metadata.num_rows:
-            raise _unreadable(name, "rows missing")
+            raise _unreadable(name, "rows missing", remedy)
         funnel = from_plain(Funnel, about["funnel"])
         amounts = tuple((tuple(compared), count) for compared, count in about["amounts"])
     except CatalogueError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, IfspaceError):
-        raise _unreadable(name, "no Parquet file, or only a part of one") from None
+        raise _unreadable(name, "no Parquet file, or only a part of one", remedy) from None
 
     def designs() -> Iterator[tuple[Design, ...]]:
         try:
             for batch in parquet.iter_batches(PART_ROWS):
                 yield from_columns(batch.to_pydict())
         except (pyarrow.ArrowException, OSError, ValueError, IfspaceError):
-            raise _unreadable(name, "damaged pages") from None
+            raise _unreadable(name, "damaged pages", remedy) from None
 
     return Part((), funnel, amounts), designs()
 
@@ -327,12 +332,12 @@ def version() -> str:
         return "unknown"
 
 
-def _unreadable(name: str, got: str) -> CatalogueError:
+def _unreadable(name: str, got: str, remedy: str = _ANEW) -> CatalogueError:
     return CatalogueError.because(
         f"{name} is not a catalogue that can be read",
         got=got,
         allowed="a whole .parquet file written by ifspace",
-        remedy="write it anew with `ifspace enumerate --out FILE.parquet`",
+        remedy=remedy,
     )
 
 

@@ -179,7 +179,7 @@ class Shards:
                         for _ in designs:
                             pass
                 except CatalogueError as error:
-                    damaged[number] = error.finding.rpartition(", ")[2]
+                    damaged[number] = error.finding.rpartition(" read, ")[2]
         return tuple(missing), damaged
 
     def incomplete(self, missing: Sequence[int], damaged: Mapping[int, str]) -> CatalogueError:
@@ -204,7 +204,7 @@ class Shards:
 
     def _open(self, number: int) -> Any:
         """Return a context with what a part counted and with its designs, some at a time."""
-        return _Opened(self.folder, self.name(number), self.manifest.key, number)
+        return _Opened(self, number)
 
     @cached_property
     def wholes(self) -> tuple[Whole, ...]:
@@ -272,22 +272,26 @@ class Shards:
 class _Opened:
     """The file of a part, open as long as the context."""
 
-    def __init__(self, folder: Folder, name: str, key: str, number: int) -> None:
-        self._arguments = folder, name, key, number
+    def __init__(self, shards: Shards, number: int) -> None:
+        self._shards, self._number = shards, number
 
     def __enter__(self) -> tuple[Part, Iterator[tuple[Design, ...]]]:
-        folder, name, key, number = self._arguments
+        shards, number = self._shards, self._number
+        folder, path = shards.folder, f"{shards.folder}/{shards.name(number)}"
         try:
-            self._file = folder.open(name)
+            self._file = folder.open(shards.name(number))
         except OSError as error:
             raise CatalogueError.because(
                 "part of a catalogue that cannot be read",
-                got=f"{folder}/{name} ({error.strerror or type(error).__name__})",
+                got=f"{path} ({error.strerror or type(error).__name__})",
                 allowed="a folder with all of them",
-                remedy="`ifspace enumerate` with the same options and --out computes the rest",
+                remedy=f"`{shards.manifest.command(str(folder))}` computes the rest",
             ) from None
         try:
-            return read_part(self._file, key, number)
+            # Counted from 1, as --shard counts.
+            name = f"{path} (part {number + 1} of {len(shards)})"
+            remedy = f"`ifspace merge {folder}` computes it again"
+            return read_part(self._file, shards.manifest.key, number, name, remedy)
         except BaseException:
             self._file.close()
             raise

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -153,11 +154,17 @@ def test_damaged_and_foreign_parts_are_named_and_computed_again(tmp_path: Path) 
     shutil.copy(parts[4], parts[3])
     with pytest.raises(CatalogueError, match=r"shard-00000.parquet damaged .*shard-00003"):
         Shards.read(tmp_path / "run").check_whole()
+    name = re.escape(f"{parts[0]} (part 1 of 5) is not a catalogue")
+    again = re.escape(f"`ifspace merge {tmp_path / 'run'}` computes it again")
+    with pytest.raises(CatalogueError, match=f"{name} .*no Parquet file, .*{again}"):
+        load(tmp_path / "run")
     notes: list[str] = []
     shards, damaged = merge_folder(tmp_path / "run", tmp_path / "a.parquet", note=notes.append)
     assert damaged == tuple(part.name for part in parts[:4])
     assert [note.partition(" is computed again: ")[0] for note in notes] == list(damaged)
-    assert "of another run" in notes[2]
+    assert notes[0].endswith(" again: no Parquet file, or only a part of one")
+    assert notes[2].endswith(" again: part 3 of another run")
+    assert notes[3].endswith(" again: part 5 of this run")
     assert parts[0].read_bytes() == content
     assert shards.rows == len(enumerate_designs(SMALL, jobs=1).designs)
     assert digest(tmp_path / "a.parquet") == whole(SMALL, tmp_path)
