@@ -593,6 +593,14 @@ def canonical_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
     texts = kinds.split(",") if isinstance(kinds, str) else list(kinds)
     symbols = {symbol.upper(): symbol for symbol in alphabet()}
     unknown = [text for text in texts if text.strip().upper() not in symbols]
+    reference = reference_kind().symbol
+    if unknown and all(text.strip().upper() == reference for text in unknown):
+        raise SettingError.because(
+            "the reference that blocks are compared with, which no block of a catalogue has",
+            got=", ".join(map(repr, unknown)),
+            allowed=", ".join(symbols.values()),
+            remedy="leave it out",
+        )
     if unknown or not texts:
         raise SettingError.because(
             "unknown kind of convolution" if unknown else "no kind to enumerate",

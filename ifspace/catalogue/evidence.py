@@ -21,10 +21,15 @@ from ifspace.table import Table
 
 FILE: Final = "evidence.csv"
 TITLE: Final = "Published networks of such blocks"
-_LEGEND: Final = (
-    "same: one network with this block, at its widths; inside: the published width inside the "
-    "block, of what it writes. What they show: docs/evidence.md."
-)
+_SAME: Final = "same: one network with this block, at its widths"
+_INSIDE: Final = "inside: the published width inside the block, of what it writes"
+_SHOWN: Final = "What they show: docs/evidence.md."
+# Sources whose name says little, by how it begins.
+_SOURCES: Final = {
+    "deficient-efficient": "deficient-efficient: the code (github BayesWatch/deficient-efficient) "
+    "of Gray, Crowley and Storkey, Separable Layers Enable Structured Efficient Linear "
+    "Substitutions, whose wide ResNets (WRN) have such blocks for 3x3 convolutions.",
+}
 # What ifspace claims, and no more: README.md, docs/evidence.md and the page say it in these words.
 CLAIMS: Final = (
     "At equal parameters and MACs, the larger field was the more accurate in all six published "
@@ -138,7 +143,7 @@ def evidence_table(rows: Sequence[tuple[int | None, Evidence]], limit: int) -> T
     """
     numbered = any(number is not None for number, _ in rows)
     of_block: dict[int | None, int] = {}
-    cells = []
+    cells: list[tuple[object, ...]] = []
     for number, entry in rows:
         of_block[number] = of_block.get(number, 0) + 1
         if of_block[number] > limit:
@@ -158,13 +163,22 @@ def evidence_table(rows: Sequence[tuple[int | None, Evidence]], limit: int) -> T
         )
         cells.append((number, *values) if numbered else values)
     more = sum(max(count - limit, 0) for count in of_block.values())
-    columns = ("block", "inside", "same", "data", "network~", "width", ">params", ">error %")
-    return Table(
-        ((">#",) if numbered else ()) + (*columns, "change~", "source"),
-        tuple(cells),
-        TITLE,
-        (_LEGEND, *([f"{more} more in JSON."] if more else [])),
+    columns: tuple[str, ...] = ((">#",) if numbered else ()) + (
+        *("block", "inside", "same", "data", "network~", "width", ">params", ">error %"),
+        *("change~", "source"),
     )
+    place = columns.index("inside")
+    is_inside = any(row[place] for row in cells)
+    if not is_inside:
+        columns = columns[:place] + columns[place + 1 :]
+        cells = [row[:place] + row[place + 1 :] for row in cells]
+    sources = {str(row[-1]) for row in cells}
+    notes = [
+        f"{'; '.join([_SAME, _INSIDE] if is_inside else [_SAME])}. {_SHOWN}",
+        *(note for name, note in _SOURCES.items() if any(x.startswith(name) for x in sources)),
+        *([f"{more} more in JSON."] if more else []),
+    ]
+    return Table(columns, tuple(cells), TITLE, tuple(notes))
 
 
 def written_composition(block: Block) -> str:

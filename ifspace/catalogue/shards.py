@@ -124,10 +124,11 @@ class Shards:
         )
 
     @classmethod
-    def start(cls, place: str | Path, manifest: Manifest) -> Self:
+    def start(cls, place: str | Path, manifest: Manifest, *, write: bool = True) -> Self:
         """Return the parts in a folder, which holds none yet or some of the same settings.
 
-        Where it holds some, it says how many there are. The caller has locked the folder.
+        Where it holds some, it says how many there are. The caller has locked the folder, unless
+        nothing is to be written there.
 
         Raises: OutputError where it holds something else, or cannot be written.
         """
@@ -139,9 +140,9 @@ class Shards:
             there = None  # damaged: written anew where everything else is ours
         if there is None and any(not _is_part(name) and name != MANIFEST for name in names):
             raise _not_ours(place, "other files", "an empty folder, or one of the same command")
-        if there is None:
+        if there is None and write:
             folder.write(MANIFEST, manifest.to_text().encode())
-        elif replace(there, parts=manifest.parts) != manifest:
+        elif there is not None and replace(there, parts=manifest.parts) != manifest:
             raise _not_ours(place, _difference(there, manifest), "one of the same command")
         return cls(folder, there or manifest)
 
@@ -152,6 +153,12 @@ class Shards:
     def name(self, number: int) -> str:
         """Return the name of the file of a part."""
         return f"shard-{number:05}.parquet"
+
+    @property
+    def done(self) -> int:
+        """How many parts have a file."""
+        names = set(self.folder.names())
+        return sum(self.name(number) in names for number in range(len(self)))
 
     def write(self, number: int, content: bytes) -> None:
         """Write the file of a part.

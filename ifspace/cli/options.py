@@ -250,8 +250,8 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
         ("--estimate",),
         {
             "is_flag": True,
-            "help": "Only say about what the run takes: shards, minutes of one core, bytes, "
-            "memory.",
+            "help": "Only say about what the whole run takes: shards, minutes of one core, bytes, "
+            "memory; and which of the shards are there, or are those of --shard.",
         },
     ),
     "progress": (

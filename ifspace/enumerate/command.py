@@ -236,7 +236,7 @@ def command(
     folder = place if isinstance(place, str) else None
     if folder is not None:
         output = replace(output, out=None)
-    elif shard is not None:
+    elif shard is not None and not estimate:
         raise SettingError.because(
             "a part needs a folder",
             got=f"--shard {shard[0]}/{shard[1]}" + (f" --out {output.out}" if output.out else ""),
@@ -253,7 +253,7 @@ def command(
             argument="objective",
         )
     if estimate:
-        _print_estimate(output, settings, jobs, shard)
+        _print_estimate(output, settings, jobs, shard, folder)
         return
     if output.out is not None:
         dataset.check_writable(output.out)
@@ -339,12 +339,13 @@ def _print_estimate(
     settings: Sequence["EnumerationSetting"],
     jobs: int | None,
     shard: tuple[int, int] | None,
+    folder: str | None,
 ) -> None:
     from ifspace.enumerate.run import estimate_run
     from ifspace.serialize import json_text
     from ifspace.table import Table
 
-    expected = estimate_run(settings, jobs, 1 if shard is None else shard[1])
+    expected = estimate_run(settings, jobs, shard, folder)
     names = ("shards", "minutes of one core", "KiB on disk", "MiB a process", "processes")
     cells = (
         expected.shards,
@@ -354,6 +355,14 @@ def _print_estimate(
         expected.processes,
     )
     table = Table(tuple(f">{name}" for name in names), (cells,))
+    if folder is not None:
+        output.note(f"{folder} has {expected.done:,} of the {expected.shards:,} shards already")
+    if shard is not None:
+        own = len(range(shard[0] - 1, expected.shards, shard[1]))
+        output.note(
+            f"the estimate is of the whole run; {shard[0]}/{shard[1]} computes {own:,} of its "
+            f"{expected.shards:,} shards"
+        )
     output.print(
         {
             "table": table.text,

@@ -164,7 +164,8 @@ class _FileOf:
 class Estimate:
     """About what a run in a folder takes: parts, minutes of one core, bytes of the folder.
 
-    `process_mib`: memory of each process, in MiB; `processes`: how many work by default.
+    `process_mib`: memory of each process, in MiB; `processes`: how many work by default; `done`:
+    parts that the folder has already.
     """
 
     shards: int
@@ -172,24 +173,40 @@ class Estimate:
     bytes: int
     process_mib: int
     processes: int
+    done: int = 0
 
 
 def estimate_run(
-    settings: Sequence[EnumerationSetting], jobs: int | None = None, least: int = 1
+    settings: Sequence[EnumerationSetting],
+    jobs: int | None = None,
+    share: tuple[int, int] | None = None,
+    place: str | Path | None = None,
 ) -> Estimate:
-    """Return about what a run takes, computing nothing but a second's measurement.
+    """Return about what a whole run takes, computing nothing but a second's measurement.
+
+    `share`: as of `run_in_folder`; the run has a part for each. `place`: a folder that may have
+    some parts; nothing is written there.
 
     >>> estimate_run([EnumerationSetting(channels=16, max_len=3)], jobs=1).shards
     1
+
+    Raises: SettingError for a share out of range; OutputError where the folder holds something
+        else.
     """
+    manifest = manifest_of(settings, 1 if share is None else _checked(share)[1])
+    parts, done = sum(manifest.parts), 0
+    if place is not None:
+        shards = Shards.start(place, manifest, write=False)
+        parts, done = len(shards), shards.done
     seconds = sum(map(estimate_seconds, settings))
     rows = sum(map(rough_rows, settings))
     rough_s = sum(map(rough_seconds, settings))
     largest_s = max(map(rough_seconds, settings), default=0.0)
     return Estimate(
-        sum(manifest_of(settings, least).parts),
+        parts,
         seconds / 60,
         round(rows * _ROW_BYTES + _FILE_BYTES * len(settings)),
         round(process_mib(largest_s)),
         processes_for(jobs, rough_s),
+        done,
     )

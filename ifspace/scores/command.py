@@ -39,7 +39,7 @@ _NEEDED = "needed to read real networks; without it give their layers"
             metavar="MODEL|FILE.csv",
             help="Another network, or the file of its convolutions: shows how reliable each number "
             "was for comparing such two (same strides or not, equal parameters, other groups). "
-            "--input is for both.",
+            "--input is for both; beside a file the counts of both are of convolutions alone.",
         ),
         shared("alpha", help="The decay of the gain."),
         shared("save", help="Write the convolutions of MODEL as a file for --layers."),
@@ -73,6 +73,12 @@ def score_command(
         is_list = beside.lower().endswith(".csv")
         name, path = (None, Path(beside)) if is_list else (beside, None)
         other = _scored(output, name, path, alpha, input)
+        if is_list == (layers is None):
+            # A list knows nothing of the rest of its network, such as normalisation.
+            network, other = network.of_layers(alpha), other.of_layers(alpha)
+            output.note(
+                f"{path or layers} lists convolutions alone: the counts of both are of these"
+            )
     if save is not None:
         from ifspace.storage import replacing
 

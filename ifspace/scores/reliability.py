@@ -5,7 +5,7 @@ The file beside this module is its output; no number of it is in the code of a s
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, Final
 
 from ifspace.scores.layers import LayerList
-from ifspace.scores.measures import NetworkScores
+from ifspace.scores.measures import NetworkScores, score
 from ifspace.scores.validation import ALL, GROUP_SWEEPS, IN_BINS, SAME_STRIDES, UNDER_BUDGETS
 
 FILE: Final = "reliability.csv"
@@ -39,6 +39,10 @@ class ScoredNetwork:
     title: str
     layers: LayerList
     result: NetworkScores
+
+    def of_layers(self, alpha: float) -> "ScoredNetwork":
+        """Return it with the counts of its convolutions alone, as those of a list are."""
+        return replace(self, result=score(self.layers, alpha))
 
 
 @dataclass(frozen=True, slots=True)

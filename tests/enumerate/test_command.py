@@ -144,7 +144,7 @@ def test_other_formats_hold_every_design(
         (["--max-len", -3], ["--max-len out of range", "got -3"]),
         (["--max-len", "six"], ["'--max-len': got 'six'; allowed: whole numbers"]),
         (["--kinds", "PW,XY"], ["unknown kind of convolution", "'XY'"]),
-        (["--kinds", "CONV"], ["unknown kind of convolution", "'CONV'"]),
+        (["--kinds", "CONV"], ["the reference that blocks are", "'CONV'", "leave it out"]),
         (["--kinds", "GC,SH", "-C", 13], ["no kind is left at 13 channels"]),
         (["--channels", "16,x"], ["'--channels'", "got '16,x'"]),
         (["--channels", "0"], ["--channels out of range", "from 2 to 4096; raise --channels to 2"]),

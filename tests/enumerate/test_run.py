@@ -316,5 +316,14 @@ def test_the_command_keeps_shares_and_joins_them(run: Callable, tmp_path: Path) 
     assert expected["shards"] == expected["processes"] == 1
     assert 0 < expected["minutes"] < 0.1
     assert 10_000 < expected["bytes"] < 30_000
+    ended = run(*base, "--estimate", "--out", folder, "--format", "json")
+    assert (ended.json["done"], ended.json["shards"]) == (2, 2)
+    assert ended.err == f"ifspace: {folder} has 2 of the 2 shards already\n"
+    ended = run(*base, "--estimate", "--out", str(tmp_path / "new"), "--shard", "1/3")
+    assert "has 0 of the 3 shards already" in ended.err
+    assert not (tmp_path / "new").exists()
+    ended = run(*base, "--estimate", "--shard", "2/2")
+    assert ended.err.endswith("whole run; 2/2 computes 1 of its 2 shards\n")
+    assert run("enumerate", "-C", "4", "--estimate", "--out", folder).status == 2
     assert run(*base, "--shard", "1/2").err.startswith("ifspace: --shard: a part needs a folder")
     assert run(*base, "--shard", "1").status == 2

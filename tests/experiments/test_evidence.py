@@ -23,8 +23,9 @@ from experiments.evidence.page import (
 )
 from ifspace.block import Block
 from ifspace.canonical import network_class
-from ifspace.catalogue.evidence import CLAIMS, evidence, trained_blocks
+from ifspace.catalogue.evidence import CLAIMS, evidence, evidence_table, trained_blocks
 from ifspace.scores.measures import SCORES
+from ifspace.table import Table
 
 ROOT = Path(__file__).parents[2]
 ROWS = trained_blocks()
@@ -134,6 +135,21 @@ def test_commands_show_them(run: Callable, tmp_path: Path) -> None:
     ]
     assert all("MobileNet" not in text and "VGG16-opt" in text for text in tables)
     assert "evidence" not in run("best", path, "--format", "json").json["designs"][0]
+
+
+def test_a_table_has_no_empty_column_and_explains_its_sources() -> None:
+    def shown(text: str, bottleneck: Fraction | None = None) -> Table:
+        rows = evidence(Block.parse(text).at(64, bottleneck=bottleneck))
+        return evidence_table([(None, entry) for entry in rows], len(rows))
+
+    plain, narrow = shown("DW+RPW(4,1/2)"), shown("PW+DW+PW", Fraction(1, 2))
+    assert "inside" not in plain.names
+    assert "inside:" not in plain.text()
+    assert "inside" in narrow.names
+    for x in (plain, narrow):
+        assert {len(row) for row in x.rows} == {len(x.names)}
+        has_source = any(str(row[-1]).startswith("deficient-efficient") for row in x.rows)
+        assert ("Gray, Crowley and Storkey" in " ".join(x.text().split())) == has_source
 
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -219,3 +219,17 @@ def test_few_networks_are_said_to_be_few(run: Callable, layers: str) -> None:
     text = " ".join(ended.out.split())
     assert "Left out below 10 networks: equal parameters, with depth and without, of few" in text
     assert "Warning: intervals of under 20 networks are no more than a hint: few (4)." in text
+
+
+@pytest.mark.slow
+def test_a_network_beside_a_list_has_the_counts_of_one(run: Callable, layers: str) -> None:
+    whole = run("score", "vgg16", "--save", "vgg.csv", "--format", "json").json
+    listed = run("score", "--layers", "vgg.csv", "--format", "json").json
+    assert whole["counts"]["params"] > listed["counts"]["params"], "classifier and normalisation"
+    for arguments in (
+        ["vgg16", "--beside", "vgg.csv"],
+        ["--layers", "vgg.csv", "--beside", "vgg16"],
+    ):
+        ended = run("score", *arguments, "--format", "json")
+        assert ended.json["counts"] == ended.json["beside"]["counts"] == listed["counts"]
+        assert "vgg.csv lists convolutions alone: the counts of both are of these" in ended.err
