@@ -1,6 +1,7 @@
 """Functions that numba compiles, with their code kept on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,21 @@ def is_cached(function: Any) -> bool:
     folder = getattr(function.stats, "cache_path", None)
     name = f"{function.py_func.__module__.rpartition('.')[2]}.{function.__name__}-"
     return folder is not None and any(Path(folder).glob(f"{name}*.nbc"))
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise what the handler of a signal raised while compiled code ran.
+
+    A decorator too. The handler runs where the code returns, and numba then raises a SystemError
+    that it caused.
+
+    Raises: KeyboardInterrupt, SystemExit.
+    """
+    try:
+        yield
+    except SystemError as error:
+        cause = error.__cause__ or error.__context__
+        if not isinstance(cause, KeyboardInterrupt | SystemExit):
+            raise
+        raise cause from None

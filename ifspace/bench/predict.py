@@ -56,7 +56,9 @@ class LatencyPredictor:
                 isinstance(error, KeyError),
                 isinstance(error, TypeError | AttributeError),
             )
-            got = "JSON of something else" if other else str(error).partition("\n")[0]
+            # What Python says of a file has its path, and its number of the error.
+            reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            got = "JSON of something else" if other else reason
             raise SettingError.because(
                 f"{path.name} has no latency model",
                 got=f"no {error}" if missing else got,

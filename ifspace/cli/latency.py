@@ -175,7 +175,13 @@ def notes_at_sides(
     if any(latencies) or not lacking:
         notes += LatencyColumns(latencies).notes
     if lacking or 0 < len(unknown) < len(cases):
-        reason = f": the model has no time for {listed(sorted(lacking))}" if lacking else ""
+        reason = ""
+        if lacking:
+            reason = f": the model has no time for {listed(sorted(lacking))}"
+            # The way of `ifspace.kernels.costs.COMPILED`, which older files do not have.
+            if any(name.endswith(" compiled") for name in lacking):
+                reason += ": it was fitted before the compiled kernels"
+            reason += "; run `ifspace bench` again"
         verb = "has" if len(unknown) == 1 else "have"
         notes.append(f"{len(unknown):,} of {len(cases):,} blocks {verb} no latency{reason}")
     if shapes and not lacking:

@@ -457,7 +457,8 @@ _LAYOUT_OPTIONS: Final = (
         f"energy. Ties go to the next one. {FREE_OBJECTIVE} if widths are free, {FIXED_OBJECTIVE} "
         "if they are fixed, as in the papers. Or what is minimised, down to --least-gain: latency, "
         f"with --latency; peak-memory, with --dtype. {ENTROPY}: that of DeepMAD, of five stages of "
-        "bottlenecks whose widths, kernels and depths are chosen within --params and --macs.",
+        "bottlenecks whose widths, kernels and depths are chosen within --params and --macs, to a "
+        f"proven gap of 2% or for {ENTROPY_S:g} s.",
     ),
     click.option(
         "--least-gain",
@@ -515,7 +516,11 @@ _LAYOUT_OPTIONS: Final = (
         show_default=True,
         help="With --top: layouts that differ from each other in at least so many layers.",
     ),
-    shared("time-limit", help="Stop then, with the best layout so far and its bound."),
+    shared(
+        "time-limit",
+        help="Stop then, with the best layout so far and its bound; "
+        f"with --objective {ENTROPY} after {ENTROPY_S:g} s if not given.",
+    ),
     click.option(
         "--jobs",
         type=WholeNumber(1),
@@ -689,7 +694,7 @@ def _entropy_layout(
 ) -> None:
     """Find the layout of bottlenecks of the most entropy within budgets, with a bound."""
     from ifspace.stages.entropy.command import EntropyReport, entropy_problem, refuse_others
-    from ifspace.stages.entropy.solve import best_entropy
+    from ifspace.stages.entropy.solve import GAP, best_entropy
 
     default = click.core.ParameterSource.DEFAULT
     own = {option.name for option in context.command.params[: len(_LAYOUT_OPTIONS)]}
@@ -701,7 +706,11 @@ def _entropy_layout(
     output.check()
     if save is not None:
         check_save(save)
-    answer = best_entropy(problem, time_limit_s=ENTROPY_S if time_limit is None else time_limit)
+    limit_s = ENTROPY_S if time_limit is None else time_limit
+    output.note(
+        f"the search ends at a proven gap of {GAP:.0%} or after {limit_s:g} s (--time-limit)"
+    )
+    answer = best_entropy(problem, GAP, limit_s)
     report = EntropyReport(problem, answer, given["classes"] or CLASSES)
     saved = save_layout(output, save, report.layout, None, STYLE)
     output.emit(report.forms(saved), keep=answer.best is not None)

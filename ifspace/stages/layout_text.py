@@ -326,8 +326,10 @@ class LayoutReport:
             gap, is_cost = self.gap or 0.0, problem.objective in COSTS
             side = "below" if is_cost else "above"
             reached = "which the first one reaches" if gap < 1e-6 else f"{gap:.2g} {side} the first"
-            is_whole = problem.objective == "peak-memory"
-            text = f"{self._bound:,.0f}" if is_whole else f"{self._bound:.6f}"
+            if problem.objective == "peak-memory":
+                text = f"{self._bound:,.0f}"
+            else:
+                text = f"{self._bound:.6f}" if self._bound < 1000 else _objective(self._bound)
             lines.append(("bound", f"{text}, {reached}"))
         amounts = problem.amounts(layout)
         left = {name: limit - amounts[name] for name, limit in problem.budgets.limits.items()}
@@ -544,7 +546,14 @@ def _binding_facts(plan: StagePlan) -> Facts:
         for name, share in shares(plan).items()
     ]
     bound = binding(plan)
-    if not bound.steps:
+    least = plan.problem.least_gain
+    if plan.problem.objective in COSTS and not bound.exceeding:
+        text = "no budget: a step to the next depth or width that gains is within all of them"
+        if not bound.steps:
+            text = "no budget: no depth or width that is offered beyond these gains"
+        kept = "" if least is None else f", at a gain of {least:.4g} or more (--least-gain)"
+        text += f"; the least is asked for{kept}"
+    elif not bound.steps:
         text = (
             "no budget: no depth or width that is offered beyond these raises the objective; "
             "--max-depth or other widths offer more"
@@ -571,6 +580,19 @@ def _width_facts(plan: StagePlan) -> Facts:
     finest = ", all multiples of 8 next to the best" if all_next else ""
     offered = f"{commas(dict.fromkeys(ranges), '; ')}{finest}; others by --width-choices"
     lines = [("widths", offered)]
+    narrowest = [
+        str(number)
+        for number, (width, widths) in enumerate(
+            zip(plan.layout.widths, problem.width_choices, strict=True), start=1
+        )
+        if len(widths) > 1 and width == min(widths)
+    ]
+    if problem.objective in COSTS and narrowest:
+        noun, verb = ("stage", "is") if len(narrowest) == 1 else ("stages", "are")
+        text = (
+            f"{noun} {listed(narrowest)} {verb} as narrow as offered: --width-choices offers others"
+        )
+        lines.append(("narrow", text))
     steps = (more_channels(plan, index) for index in range(len(plan.layout.stages)))
     finer = [
         str(step.stage)

@@ -19,6 +19,7 @@ apart.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from math import gcd
 from typing import Final
 
@@ -141,15 +142,27 @@ def check_stages(
     ):
         for value in values:
             whole_number(value, name, 1, most)
-    written = [side // stride for side, stride in zip(sides, strides, strict=True)]
-    if any(side < next_side for side, next_side in zip(written, sides[1:], strict=False)):
-        strided = " at strides " + ", ".join(map(str, strides)) if max(strides) > 1 else ""
+    if any(side < after for side, after in pairwise(sides)):
         raise SettingError.because(
             f"{ARGUMENT} that grow",
-            got=", ".join(map(str, sides)) + strided,
+            got=", ".join(map(str, sides)),
             allowed="sides that stay or shrink from stage to stage",
             remedy="write the largest side first",
             argument="stages",
+        )
+    for number, (side, stride, after) in enumerate(
+        zip(sides, strides, sides[1:], strict=False), start=1
+    ):
+        if side // stride >= after:
+            continue
+        pixels = f"{side // stride}" if side % stride == 0 else f"{side}/{stride}"
+        raise SettingError.because(
+            f"{ARGUMENT} that leave less than the next stage reads",
+            got=f"{pixels} x {pixels} pixels behind stage {number} at stride {stride}, and "
+            f"{after} x {after} that stage {number + 1} reads",
+            allowed=f"strides that divide the {side} of stage {number}, to {after} or more",
+            remedy=f"lower the stride of stage {number} or the sides of those behind it",
+            argument="strides",
         )
 
 

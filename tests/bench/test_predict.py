@@ -15,6 +15,7 @@ from samples import DW_PW, SMALL
 from ifspace.bench.predict import LatencyPredictor
 from ifspace.block import Block
 from ifspace.catalogue import Catalogue, Design, save
+from ifspace.cli.latency import latency_notes
 from ifspace.errors import SettingError
 from ifspace.latency import at_side
 
@@ -134,6 +135,25 @@ def test_a_file_without_a_model_is_an_error(written: Callable[..., Path], values
         LatencyPredictor.read(written(values))
 
 
+def test_a_file_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"^none\.json .* got No such file or dir") as error:
+        LatencyPredictor.read(tmp_path / "none.json")
+    assert str(tmp_path) not in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_model_older_than_the_compiled_kernels_says_so(written: Callable[..., Path]) -> None:
+    # Nor are there times of its forms as DW+PW and fused.
+    times = {name: ms for name, ms in (TIMES | ZEROS).items() if name[:2] not in ("fu", "PW")}
+    source = LatencyPredictor.read(written(model(coefficients=times)))
+    block = Block.parse("DW+RPW(8,0)+RPW(8,0)").at(1024)
+    *_, note = latency_notes(source, 56, [(block, 1)])
+    assert note.endswith(
+        "the model has no time for RPW compiled: it was fitted before the compiled kernels; "
+        "run `ifspace bench` again"
+    )
+
+
 def test_best_ranks_by_latency_and_names_the_form(
     run: Callable, written: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -162,6 +182,9 @@ def test_best_ranks_by_latency_and_names_the_form(
     assert run(*arguments, path, "--format", "markdown").out.count("| collapsed |") == 1
 
 
+LACKING = "the model has no time for GC padded; run `ifspace bench` again"
+
+
 def test_blocks_without_a_latency_are_counted_with_what_the_model_lacks(
     run: Callable, written: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -173,11 +196,11 @@ def test_blocks_without_a_latency_are_counted_with_what_the_model_lacks(
     assert "no latency" not in run(*command).err
     written(model(coefficients=older))
     ended = run(*command)
-    assert ended.err.endswith("1 of 3 blocks has no latency: the model has no time for GC padded\n")
+    assert ended.err.endswith(f"1 of 3 blocks has no latency: {LACKING}\n")
     ended = run(*command, "--by", "latency", "--format", "json")
     assert [x["latency_ms"] for x in ended.json["designs"]] == [1.5, 1.5, None]
     ended = run(*command, "--kinds", "GC,PW")
-    assert ended.err.endswith("1 of 1 blocks has no latency: the model has no time for GC padded\n")
+    assert ended.err.endswith(f"1 of 1 blocks has no latency: {LACKING}\n")
     assert "none of these" not in ended.err
 
 

@@ -1,5 +1,6 @@
 """The least latency and the least peak memory of layouts, down to a least gain."""
 
+import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import product
@@ -118,3 +119,24 @@ def test_the_command_keeps_the_gain_of_a_network(run: Callable, tmp_path: Path) 
     run("layout", "--stages", "16,8", *peak).fails_with("without a least gain", "--least-gain G")
     ended = run("layout", "--stages", "16,8", *peak, "--least-gain", "1", "--format", "json")
     assert ended.json["plans"][0]["gain"] >= 1 - 1e-6
+
+
+def test_a_minimum_says_which_gain_it_keeps_and_which_widths_are_the_narrowest(
+    run: Callable,
+) -> None:
+    peak = ("--objective", "peak-memory", "--dtype", "int8")
+    command = ("layout", "--stages", "8,4", "--blocks", "DW+PW", *peak)
+    out = run(*command, "--widths", "16,32", "--depths", "1,2").out
+    assert "raises the objective" not in out
+    assert "the least is asked for, at a gain of " in out
+    out = run(*command, "--width-choices", "16,24;32,40", "--least-gain", 0).out
+    # The peak is that of stage 1: where it is the least, stage 2 may be wide.
+    assert "stage 1 is as narrow as offered: --width-choices offers others" in out
+
+
+def test_a_bound_above_a_thousand_has_the_digits_of_the_table(run: Callable) -> None:
+    stages = "--stages 32,16 --widths 256,512 --depths 1,1 --params 9M --objective macs-3/4"
+    out = run("layout", *stages.split()).out
+    (bound,) = re.findall(r"bound +(\S+), which the first one reaches", out)
+    assert bound.endswith("M")
+    assert out.count(f" {bound} ") > 1

@@ -2,11 +2,12 @@
 
 import itertools
 import random
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -302,7 +303,9 @@ def test_tables_without_a_line_for_the_bound_have_it_as_a_note(run: Callable[...
     limits = "--params 100k --macs 5M --input 32 --max-depth 2 --time-limit 0 --format csv"
     answer = run(*COMMAND, *limits.split())
     assert answer.out.startswith("stage,side,width,depth,bottleneck,kernel,entropy")
-    assert "no layout exceeds" in answer.err
+    first, last = answer.err.splitlines()
+    assert first == "ifspace: the search ends at a proven gap of 2% or after 0 s (--time-limit)"
+    assert "no layout exceeds" in last
 
 
 @pytest.mark.slow
@@ -318,3 +321,25 @@ def test_a_saved_layout_trains(run: Callable[..., Any], tmp_path: Path) -> None:
 def test_the_function_of_layouts_names_the_problem_of_entropy() -> None:
     with pytest.raises(SettingError, match="best_entropy"):
         layout(stages=[32, 16], objective="entropy")
+
+
+class Ended(KeyboardInterrupt):
+    """Of another type than what compiled code might raise itself."""
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    raise Ended("by a signal")
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_compiled_search_as_its_handler_does() -> None:
+    problem = EntropyProblem(2_000_000, 100_000_000)
+    anneal(Tables(problem), 0, 1e4, steps=10)  # which reads the compiled code
+    before = signal.signal(signal.SIGVTALRM, _end)
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.05)
+        with pytest.raises(Ended, match="by a signal"):
+            best_entropy(problem, time_limit_s=5)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

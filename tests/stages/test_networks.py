@@ -169,7 +169,15 @@ GOOD = {"sides": (32, 16), "widths": (8, 16), "depths": (1, 2)}
         ({"sides": (16, 32)}, "stages that grow: got 16, 32"),
         ({"sides": (32, 0)}, "stages out of range: got 0"),
         ({"sides": (65537, 16)}, "stages out of range: got 65537"),
-        ({"sides": (32, 32), "strides": (2, 1)}, "stages that grow: got 32, 32 at strides 2, 1"),
+        (
+            {"sides": (32, 32), "strides": (2, 1)},
+            "strides that leave less than the next stage reads: got 16 x 16 pixels behind stage 1 "
+            "at stride 2, and 32 x 32 that stage 2 reads",
+        ),
+        (
+            {"strides": (3, 1)},
+            "strides that leave less than the next stage reads: got 32/3 x 32/3 pixels behind",
+        ),
         ({"strides": (2,)}, "wrong number of strides: got 1 for 2 stages"),
         ({"strides": (0, 1)}, "strides out of range: got 0"),
         ({"sides": (32, 15), "strides": (1, 2)}, "feature maps with a fraction of a pixel: got s"),

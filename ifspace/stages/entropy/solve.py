@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifspace.answer import Answer, Status
+from ifspace.compiled import interruptible
 from ifspace.cpsat import least_of_cuts
 from ifspace.stages.entropy import loops
 from ifspace.stages.entropy.problem import Bottlenecks, EntropyPlan, EntropyProblem
@@ -444,6 +445,7 @@ def _least_spread(depths: Ints) -> float:
     return max(0.0, distance(low) - 1e-6)
 
 
+@interruptible()
 def best_entropy(
     problem: EntropyProblem,
     gap: float = GAP,
