@@ -25,7 +25,9 @@ from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import ImageSize, LiveSchedule, Trace
 from ifspace.models.plan_file import PlannedBlock
 from ifspace.models.replaceable import (
+    CLASSIFIER,
     LEAST_CHANNELS,
+    LEFT_OUT,
     OutOfReach,
     ReplaceableConv,
     Skipped,
@@ -272,7 +274,10 @@ class Decomposition:
             remedies = self._remedies()
             misfits = any(conv.misfits for conv in self.skipped)
             others = f"name 1 x 1 convolutions, for a block such as {_NO_KERNEL}"
-            if not self.pointwise or self.is_front:
+            if self.is_front:  # a budget alone asks for these blocks
+                others = "reorganize the stages alone with --stages-only"
+                remedies = (*remedies, others)
+            elif not self.pointwise:
                 others = "leave the blocks out: stages can be reorganized alone"
             layers = "layers of one group" if self.is_front else "3×3 convolutions of one group"
             raise SettingError.because(
@@ -297,9 +302,18 @@ class Decomposition:
     def _remedies(self) -> tuple[str, ...]:
         """Return what would let a block replace any of the convolutions."""
         widths = [conv.least_channels for conv in self.skipped if conv.least_channels is not None]
+        misfits = any(conv.misfits for conv in self.skipped) and not self.is_front
+        shapes = [shape for conv in self.skipped for shape in conv.untimed]
+        linear = any(part.why == CLASSIFIER for part in self.out_of_reach)
         return (
+            *([f"measure them (`{bench_command(shapes)}`)"] if shapes else []),
             *([f"accept fewer channels: {ARGUMENT} {max(widths)}"] if widths else []),
-            *(["offer another block"] if any(conv.misfits for conv in self.skipped) else []),
+            *(["offer another block"] if misfits else []),
+            *(
+                ["replace fully connected layers too with --classifier"]
+                if self.is_front and linear
+                else []
+            ),
         )
 
     def _reasons_text(self) -> str:
@@ -311,10 +325,13 @@ class Decomposition:
         layers = [f"{_listed(names)}: {reason}" for reason, names in frequent]
         remaining = len(self.skipped) - sum(len(names) for _, names in frequent)
         layers += [f"{remaining} more"] if remaining else []
+        if self.is_front:  # 1 x 1 convolutions take part
+            left_out = sum(len(part.names) for part in self.out_of_reach if part.why == LEFT_OUT)
+            layers += [f"{left_out} left out by the options"] if left_out else []
         layers += [
-            f"{count} are {state} already"
+            f"{count} {'is' if count == 1 else 'are'} {state} already"
             for count, state in (
-                (self.pointwise, "1 x 1"),
+                (self.pointwise * (not self.is_front), "1 x 1"),
                 (self.grouped, "grouped or depthwise"),
             )
             if count
@@ -434,7 +451,8 @@ def plan_decomposition(
             conv, blocks, block_style_, objective, live, search.floors, search
         )
         if replacements and timed and blocks.is_front and replacements[0].latencies[0] is None:
-            skipped.append(Skipped(conv.name, "no latency is known for it"))
+            shapes = () if search.latency is None else _shapes(conv, conv.block)
+            skipped.append(Skipped(conv.name, "no known latency", untimed=shapes))
         elif replacements:
             options[conv] = replacements
         else:
@@ -447,8 +465,9 @@ def plan_decomposition(
                 _replacements(conv, blocks, block_style_, objective, live, floors, search)[0]
             ),
         )
-    budgets = budgets.of({**amounts, "latency_ms": _latency_before(search, options.values())})
-    budgets.check(BOUNDED)
+    if options:  # without one no layer has a latency of which a budget is a share
+        budgets = budgets.of({**amounts, "latency_ms": _latency_before(search, options.values())})
+        budgets.check(BOUNDED)
     convolutions = [
         layer for layer in trace.all_layers if layer.conv.writes and not layer.is_linear
     ]
@@ -829,11 +848,7 @@ def _check_timed(options: Mapping[ReplaceableConv, Sequence[Replacement]]) -> No
     ]
     if not untimed:
         return
-    shapes = [
-        shape_text(options[conv][0].sized, size[0], conv.stride)
-        for conv in untimed
-        for _, size in conv.calls
-    ]
+    shapes = [shape for conv in untimed for shape in _shapes(conv, options[conv][0].sized)]
     raise SettingError.because(
         "no latency for any option of a layer",
         got=", ".join(conv.name for conv in untimed[:2]) + ", …" * (len(untimed) > 2),
@@ -841,6 +856,11 @@ def _check_timed(options: Mapping[ReplaceableConv, Sequence[Replacement]]) -> No
         remedy=f"measure them (`{bench_command(shapes)}`), or leave them out",
         argument="latency",
     )
+
+
+def _shapes(conv: ReplaceableConv, sized: SizedBlock) -> tuple[str, ...]:
+    """Return the shapes of a block at all calls of a layer, as `ifspace bench --predict` does."""
+    return tuple(shape_text(sized, size[0], conv.stride) for _, size in conv.calls)
 
 
 def _latency(conv: ReplaceableConv, sized: SizedBlock, source: LatencySource) -> Latency | None:

@@ -28,6 +28,20 @@ MEAN: Final = (0.485, 0.456, 0.406)
 SPREAD: Final = (0.229, 0.224, 0.225)
 
 
+def check_images(path: str | os.PathLike[str]) -> None:
+    """Check that there is a folder, or a file of a kind that holds a tensor.
+
+    Raises: SettingError.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return
+    if not place.exists():
+        raise _no_images(place, "nothing there")
+    if place.suffix.lower() not in TENSORS:
+        raise _no_images(place, "another kind of file")
+
+
 def read_images(
     path: str | os.PathLike[str], image: ImageSize, model: nn.Module, count: int = IMAGES_OF_DATA
 ) -> Tensor:
@@ -112,9 +126,8 @@ def _for_channels(values: Sequence[float], channels: int) -> Tensor:
 
 def _tensor(file: Path) -> Tensor:
     """Return the first tensor of a file."""
+    check_images(file)
     suffix = file.suffix.lower()
-    if suffix not in TENSORS:
-        raise _no_images(file, "another kind of file" if file.exists() else "nothing there")
     try:
         data = read_bytes(file)
         if suffix == ".npy":

@@ -170,7 +170,7 @@ _OPTIONS = (
         "--dry-run",
         is_flag=True,
         help="Print what would change, layer by layer, and write no network; --out FILE.json "
-        "writes it as a plan.",
+        "writes it as a plan. --widths and --stages-only have no dry run.",
     ),
     click.option("--blocks-only", is_flag=True, help="Leave the stages as they are."),
     click.option(
@@ -326,6 +326,10 @@ def command(
         floors = options["floors"]
         asked = {name: floors.asks(name) for name in FLOORS}
         check_combination({**options, **asked, "save": save})
+        if options["warm_start"] not in (None, NOISE):
+            from ifspace.models.images import check_images
+
+            check_images(options["warm_start"])
         problem = replace(_problem(options, seed), measure=measure)
         output.check()
         if save is not None:
@@ -493,8 +497,9 @@ def check_combination(options: Mapping[str, Any]) -> None:
         ),
         (
             options["dry_run"] and not (blocks or front),
-            ["dry_run", "no block"],
-            "--dry-run with blocks or a budget for them",
+            ["dry_run", *(present("widths", "widths_only", "stages_only") or ["no block"])],
+            "--dry-run with blocks or a budget for them; --widths and --stages-only have no dry "
+            "run, and without --save write no network",
         ),
         (
             options["dry_run"] and not (front or options["plan"] or options["blocks_only"]),

@@ -26,6 +26,7 @@ from ifspace.models.options import (
 )
 from ifspace.models.reorganization import Reorganization
 from ifspace.models.replaceable import CLASSIFIER
+from ifspace.models.sources import PACKAGES
 from ifspace.models.warm_start import Fit
 from ifspace.models.widths_text import widths_text, widths_values
 from ifspace.serialize import json_text
@@ -197,9 +198,7 @@ class OptimizationReport:
             **self._stages_values(),
             **_blocks_values(optimization),
             "measured": _measured_values(optimization),
-            "fresh": None
-            if after is None
-            else {"layers": len(optimization.fresh), "of": optimization.layers},
+            "fresh": None if after is None else self._fresh_values(),
             "widths": widths_values(optimization.widths),
             "saved": self.saved,
         }
@@ -245,7 +244,7 @@ class OptimizationReport:
             counted = f"{len(plan.timed)} of {len(plan.replaced)} " * (plan.timed != plan.replaced)
             notes.append(("ms", f"of the {counted}replaced layers alone, and of their blocks"))
         notes += _measured_facts(optimization)
-        notes += _fresh_facts(optimization) + _share_facts(optimization)
+        notes += self._fresh_facts() + _share_facts(optimization)
         totals += "\n" + facts([*notes, *(("gain", note) for note in self._gain_notes())])
         blocks_text = _diff_text(optimization) if self.as_diff else _blocks_text(optimization)
         texts = (self._stages_text(), blocks_text, widths_text(optimization.widths), totals)
@@ -267,6 +266,32 @@ class OptimizationReport:
             if old is not None and new is not None and new > old
         ]
         return _labelled("grows", lines)
+
+    def _fresh_values(self) -> dict[str, Any]:
+        """Return how many layers hold fresh weights, and how many of them are new."""
+        optimization, start = self.optimization, self.source.start
+        new, layers = len(optimization.fresh), optimization.layers
+        fresh = layers if start == "fresh" else new
+        return {"layers": fresh, "of": layers, "new": new, "start": start}
+
+    def _fresh_facts(self) -> Facts:
+        """Return how many layers hold fresh weights, and what the others hold."""
+        optimization, start = self.optimization, self.source.start
+        new, layers = len(optimization.fresh), optimization.layers
+        fitted = len(optimization.fits)
+        if start == "fresh":
+            text = "all layers hold fresh weights"
+            text += f"; {new} of {layers} are new" if new else ""
+            text += f", {fitted} blocks fitted to such" if fitted else ""
+            packaged = self.source.name.strip().partition(":")[0].lower() in PACKAGES
+            option = "--pretrained" if packaged else "--weights"
+            return [("weights", f"{text} (trained ones: {option})")]
+        text = f"{new} of {layers} layers hold fresh weights"
+        text += f", {fitted} blocks fitted ones" if fitted else ""
+        if start == "code":
+            file = self.source.name.rpartition(":")[0]
+            text += f", the others those that {Path(file).name} gives"
+        return [("weights", text)]
 
     def _latency_facts(self) -> Facts:
         """Return the latency of stages that change, layer by layer."""
@@ -550,7 +575,7 @@ def _blocks_text(optimization: Optimization) -> str:
     text = heading(title)
     pairs = _block_facts(optimization, plan)
     text += Table(tuple(columns), tuple(map(tuple, rows))).text() if rows else ""
-    return text + ("\n" + facts(pairs) if pairs else "")
+    return text + ("\n" * bool(rows) + facts(pairs) if pairs else "")
 
 
 def _errors(fit: Fit | None) -> list[str]:
@@ -569,6 +594,9 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
         reason = _WHY_KEPT.get(optimization.problem.objective, _NO_GAIN)
         lines.append(f"{name_list(plan.kept)}: {reason}")
     pairs = _labelled("kept", lines) + _field_facts(plan)
+    if optimization.problem.plan is None and any(x.sees_less for x in plan.replaced):
+        pairs.append(("", "--cheapest takes blocks with the full field"))
+    pairs += _above_facts(plan)
     pairs += _reach_facts(plan) if _is_front(optimization) else []
     answer = plan.answer
     if answer is not None and answer.best is not None:
@@ -688,14 +716,6 @@ def _measured_facts(optimization: Optimization) -> Facts:
     return [*_labelled("network", lines), ("", f"{measured.about}, in turn")]
 
 
-def _fresh_facts(optimization: Optimization) -> Facts:
-    """Return how many layers hold fresh weights."""
-    count, layers = len(optimization.fresh), optimization.layers
-    fitted = len(optimization.fits)
-    text = f"{count} of {layers} layers hold fresh weights"
-    return [("weights", text + (f", {fitted} blocks fitted ones" if fitted else ""))]
-
-
 def _share_facts(optimization: Optimization) -> Facts:
     """Return what the shares that were given stand for."""
     budgets = optimization.problem.budgets
@@ -734,12 +754,22 @@ def _diff_text(optimization: Optimization) -> str:
     title = heading(f"Plan: {len(plan.replaced)} layers change")
     text = Table((*columns, "field"), tuple(rows)).text() if rows else ""
     pairs = _block_facts(optimization, plan)
-    return title + text + ("\n" + facts(pairs) if pairs else "")
+    return title + text + ("\n" * bool(rows) + facts(pairs) if pairs else "")
 
 
 def _change(texts: Iterable[str]) -> str:
     """Return two texts with an arrow between them, or one where they are equal."""
     return " → ".join(dict.fromkeys(texts))
+
+
+def _above_facts(plan: Decomposition) -> Facts:
+    """Return that nothing had to change, where nothing did because the budgets are that large."""
+    limits, now = plan.budgets.limits, {"params": plan.params[0], "macs": plan.macs[0]}
+    loose = limits and all(name in now and now[name] <= limits[name] for name in limits)
+    if plan.replaced or not loose:
+        return []
+    amounts = amounts_text({name: now[name] for name in limits})
+    return [("budget", f"not below the network as it is, which has {amounts}")]
 
 
 def _field_facts(plan: Decomposition) -> Facts:
@@ -750,7 +780,6 @@ def _field_facts(plan: Decomposition) -> Facts:
             before, after = (f"{side}×{side}×{width}" for side, width in replacement.fields)
             names_of.setdefault(f"{after} of {before}", []).append(replacement.name)
     lines = [f"{name_list(names)}: {fields}" for fields, names in names_of.items()]
-    lines += ["--cheapest takes blocks with the full field"] if lines else []
     return _labelled("sees less", lines)
 
 

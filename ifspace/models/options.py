@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import click
 
@@ -157,6 +157,15 @@ class ModelSource:
                 argument="input",
             )
         return network
+
+    @property
+    def start(self) -> Literal["fresh", "code", "loaded"]:
+        """Where the weights come from: drawn, what the code of MODEL gives, or read."""
+        from ifspace.models.sources import code_file
+
+        if self.saved is not None or self.pretrained or self.weights is not None:
+            return "loaded"
+        return "fresh" if code_file(self.name) is None else "code"
 
     @property
     def title(self) -> str:

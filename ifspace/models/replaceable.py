@@ -90,7 +90,7 @@ class Layers:
         )
 
     def check_patterns(self, names: Iterable[str]) -> None:
-        """Check that each pattern matches one of these names.
+        """Check that each pattern matches one of these names, and all together leave one.
 
         Raises: SettingError.
         """
@@ -107,6 +107,15 @@ class Layers:
                         remedy="`ifspace analyze --every-layer` lists them",
                         argument=argument,
                     )
+        if names and not any(map(self.takes, names)):
+            within = f" of what {', '.join(self.include)} includes" if self.include else ""
+            raise SettingError.because(
+                f"{ARGUMENT} leaves none of {len(names)} layers",
+                got=f"{', '.join(self.exclude)}{within}",
+                allowed="patterns that leave a layer to replace",
+                remedy="exclude fewer layers",
+                argument="exclude",
+            )
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
@@ -177,13 +186,15 @@ class Skipped:
     """A convolution that stays, and why.
 
     `least_channels`: with which a block could replace it, where it has too few channels.
-    `misfits`: whether another block could.
+    `misfits`: whether another block could. `untimed`: the shapes of the layer that a table of
+    latencies lacks.
     """
 
     name: str
     reason: str
     least_channels: int | None = None
     misfits: bool = False
+    untimed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

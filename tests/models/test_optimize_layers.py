@@ -257,6 +257,12 @@ def test_an_illegal_edit_is_named_with_its_line(
         ("--measure", "options that do not go together"),
         ("--params 50% --dry-run --save a.safetensors", "options that do not go together"),
         ("--block DW+PW --dry-run", "options that do not go together"),
+        ("--widths-only --params 50% --dry-run", "--widths and --stages-only have no dry run"),
+        ("--params 50% --warm-start no.npy --part nowhere", "got no.npy (nothing there)"),
+        ("--params 50% --include mlp.* --exclude mlp.*", "--exclude leaves none of 10 layers"),
+        ("--params 60% --include stem", "got stem: 3 input channels, fewer than 16; 9 left out by"),
+        ("--params 60% --include stem", "reorganize the stages alone with --stages-only"),
+        ("--params 60% --include classifier", "fully connected layers too with --classifier"),
         ("--params 50% --classifier --cheapest", "options that do not go together"),
         ("--plan plan.json --exclude stem", "options that do not go together"),
         ("--plan plan.json", "--plan is no plan"),
@@ -372,3 +378,37 @@ def test_choices_without_a_latency_are_counted(run: Callable) -> None:
     assert [layer["block"] for layer in report["replaced"]] == ["DW+PW"]
     least = run(*command[:-1], "10%")
     assert "allowed: at least 1.0 milliseconds" in least.err
+
+
+def test_a_latency_table_without_the_layers_says_what_to_measure(run: Callable) -> None:
+    Path("table.csv").write_text(
+        "block,C,F,side,stride,batch,device,dtype,latency_ms\nDW+PW,16,32,8,2,1,cpu,fp32,1\n"
+    )
+    command = (*COMMAND, "--include", "down,wide", "--latency", "table.csv")
+    for budget in ("60%", "3"):
+        run(*command, "--latency-budget-ms", budget).fails_with(
+            "got 2 layers: no known latency; ",
+            "; measure them (`ifspace bench --predict 16x32x8x2,32x32x8x1`)",
+        )
+
+
+def test_fresh_weights_are_counted_in_every_layer(run: Callable) -> None:
+    command = ("optimize", "vgg11", "--input", "3x32x32", "--names", "stages.stage5.unit1.layer0")
+    command = (*command, "--blocks-only", "--block", "DW+PW")
+    values = run(*command, *JSON).json["fresh"]
+    layers = values["of"]
+    assert values == {"layers": layers, "of": layers, "new": 2, "start": "fresh"}
+    text = run(*command).out
+    assert f"hold fresh weights; 2 of {layers} are new (trained ones: --weights)" in text
+
+
+def test_what_a_budget_above_the_network_and_a_plan_with_less_field_say(run: Callable) -> None:
+    loose = run(*COMMAND, "--params", "160%", "--dry-run").out
+    assert loose.startswith("Plan: 0 layers change\n\nkept ")
+    assert "budget        not below the network as it is, which has " in loose
+    Path("plan.json").write_text('{"replaced": [{"name": "down", "block": "GC(2)"}]}')
+    planned = run(*COMMAND, "--plan", "plan.json").out
+    assert "sees less  down: " in planned
+    assert "--cheapest" not in planned
+    listed = run(*COMMAND, "--names", "down", "--block", "GC(2)", "--blocks-only").out
+    assert "--cheapest takes blocks with the full field" in listed
