@@ -392,6 +392,7 @@ def test_a_latency_table_without_the_layers_says_what_to_measure(run: Callable) 
         )
 
 
+@pytest.mark.slow
 def test_fresh_weights_are_counted_in_every_layer(run: Callable) -> None:
     command = ("optimize", "vgg11", "--input", "3x32x32", "--names", "stages.stage5.unit1.layer0")
     command = (*command, "--blocks-only", "--block", "DW+PW")
@@ -402,6 +403,7 @@ def test_fresh_weights_are_counted_in_every_layer(run: Callable) -> None:
     assert f"hold fresh weights; 2 of {layers} are new (trained ones: --weights)" in text
 
 
+@pytest.mark.slow
 def test_what_a_budget_above_the_network_and_a_plan_with_less_field_say(run: Callable) -> None:
     loose = run(*COMMAND, "--params", "160%", "--dry-run").out
     assert loose.startswith("Plan: 0 layers change\n\nkept ")
