@@ -483,8 +483,8 @@ class _Enumeration:
         """Add the choices whose latency is not known: beside those of a table, by their amounts."""
         verdict = self._verdict(kinds)
         if not self.setting.front:
-            known = {solution.choice for solution in timed}
-            timed |= {x: UNKNOWN_NS for x in verdict.shown if x.choice not in known}
+            timed_choices = {solution.choice for solution in timed}
+            timed |= {x: UNKNOWN_NS for x in verdict.shown if x.choice not in timed_choices}
             return
         # Of the same amounts one whose latency is known beats the others.
         counts = Counter(

@@ -88,12 +88,12 @@ class LayerTimes:
 
     def nanoseconds(self, sums: Sequence[int], offsets: Sequence[int | None]) -> int:
         """Return the latency of a block in its fastest form, given those of `offset`."""
-        known = [
+        nanoseconds = [
             (total + offset + PS_IN_NS // 2) // PS_IN_NS
             for total, offset in zip(sums, offsets, strict=True)
             if total < UNKNOWN_PS and offset is not None
         ]
-        return min(known, default=UNKNOWN_NS)
+        return min(nanoseconds, default=UNKNOWN_NS)
 
     def blocks(self) -> tuple[tuple[Block, int], ...]:
         """Return the blocks of a table with their nanoseconds."""

@@ -119,19 +119,19 @@ class Measurer:
     def _times_at(
         self, conv: ReplaceableConv, sizes: tuple[Size, Size], candidates: Sequence[Candidate]
     ) -> list[Fraction | None]:
-        known = self._read()
+        times = self._read()
         keys = [_key(conv, sizes, candidate) for candidate in candidates]
         self.read += sum(key in self._earlier for key in keys)
         missing = {
             key: candidate
             for key, candidate in zip(keys, candidates, strict=True)
-            if key not in known
+            if key not in times
         }
         if missing:
-            known.update(self._measured(conv, sizes[0], missing))
+            times.update(self._measured(conv, sizes[0], missing))
             self.timed += len(missing)
-            self._write(known)
-        return [Latency.of(known[key]).ms if known.get(key) else None for key in keys]
+            self._write(times)
+        return [Latency.of(times[key]).ms if times.get(key) else None for key in keys]
 
     def _measured(
         self, conv: ReplaceableConv, size: Size, candidates: Mapping[str, Candidate]

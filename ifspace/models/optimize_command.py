@@ -324,8 +324,8 @@ def command(
         names = {"latency": "latency_ms", "peak-memory": "peak_memory"}
         options["objective"] = names.get(options["objective"], options["objective"])
         floors = options["floors"]
-        asked = {name: floors.asks(name) for name in FLOORS}
-        check_combination({**options, **asked, "save": save})
+        floor_values = {name: floors.asks(name) for name in FLOORS}
+        check_combination({**options, **floor_values, "save": save})
         if options["warm_start"] not in (None, NOISE):
             from ifspace.models.images import check_images
 

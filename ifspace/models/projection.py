@@ -47,8 +47,8 @@ def project(conv: Any, block: BlockModule) -> Start:
     """
     layers = [block.get_submodule(name) for name in block.steps]
     layers = [layer for layer in layers if not isinstance(layer, _NORMS)]
-    known = (nn.Conv2d, RollingPointwiseConv2d, nn.ChannelShuffle)
-    if block.shortcut_kind != "none" or not all(isinstance(layer, known) for layer in layers):
+    linear = (nn.Conv2d, RollingPointwiseConv2d, nn.ChannelShuffle)
+    if block.shortcut_kind != "none" or not all(isinstance(layer, linear) for layer in layers):
         return Start.DRAWN
     spatial = [
         index

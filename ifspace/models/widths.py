@@ -334,10 +334,10 @@ def _scores_of(importance: Importance, channels: Channels) -> Mapping[str, Score
         return NORMS[importance]
     if isinstance(importance, str) and not Path(importance).suffix:
         choice(importance, "importance", tuple(NORMS))
-    given = importance if isinstance(importance, Mapping) else _read_scores(Path(importance))
+    by_layer = importance if isinstance(importance, Mapping) else _read_scores(Path(importance))
     widths = {call.name: len(call.output) for call in channels.walk.layers}
     scores = {}
-    for name, values in given.items():
+    for name, values in by_layer.items():
         tensor = torch.as_tensor(values)
         if name not in widths or tuple(tensor.shape) != (widths[name],) or tensor.isnan().any():
             raise SettingError.because(

@@ -260,8 +260,8 @@ def _again(ranks: Indices) -> Indices:
 
 def _mean_of_known(picks: Column) -> Column:
     """Return the mean over budgets, of those within which a network was drawn."""
-    known = ~np.isnan(picks)
-    return np.asarray(np.where(known, picks, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    drawn = ~np.isnan(picks)
+    return np.asarray(np.where(drawn, picks, 0).sum(axis=0) / np.maximum(drawn.sum(axis=0), 1))
 
 
 def values_of(row: ValidationRow) -> dict[str, Any]:

@@ -698,10 +698,10 @@ def _entropy_layout(
 
     default = click.core.ParameterSource.DEFAULT
     own = {option.name for option in context.command.params[: len(_LAYOUT_OPTIONS)]}
-    given = context.params
-    refuse_others([n for n in given if n in own and context.get_parameter_source(n) != default])
+    values = context.params
+    refuse_others([n for n in values if n in own and context.get_parameter_source(n) != default])
     problem = entropy_problem(
-        given["params"], given["macs"], given["input"], given["max_depth"], given["stage"]
+        values["params"], values["macs"], values["input"], values["max_depth"], values["stage"]
     )
     output.check()
     if save is not None:
@@ -711,7 +711,7 @@ def _entropy_layout(
         f"the search ends at a proven gap of {GAP:.0%} or after {limit_s:g} s (--time-limit)"
     )
     answer = best_entropy(problem, GAP, limit_s)
-    report = EntropyReport(problem, answer, given["classes"] or CLASSES)
+    report = EntropyReport(problem, answer, values["classes"] or CLASSES)
     saved = save_layout(output, save, report.layout, None, STYLE)
     output.emit(report.forms(saved), keep=answer.best is not None)
     if answer.best is None:

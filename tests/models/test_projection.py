@@ -88,14 +88,14 @@ def test_no_weights_are_nearer_than_those_of_the_closed_form(
     x = torch.randn(2, channels[0], 6, 5)
     with torch.no_grad():
         written = block(x)
-        found = error(kernel_of(block), conv)
+        left = error(kernel_of(block), conv)
         weight: Any = kernel_of(block)
         same = nn.functional.conv2d(x, weight.float(), conv.bias, padding=kernel // 2)
     torch.testing.assert_close(written, same, rtol=1e-4, atol=1e-5)
     least = least_error(conv, build(text, *channels, style=STYLE))
-    assert least - 1e-6 <= found < 1
+    assert least - 1e-6 <= left < 1
     if start is CLOSED:
-        assert found == pytest.approx(least, rel=1e-3, abs=1e-9)
+        assert left == pytest.approx(least, rel=1e-3, abs=1e-9)
 
 
 def test_the_kernel_of_a_block_is_the_convolution_that_it_is() -> None:

@@ -100,8 +100,8 @@ def test_a_file_computes_the_same_without_ifspace_and_trains(
     assert done.returncode == 0, done.stderr
     with torch.no_grad():
         expected = model.eval()(x)
-    found = torch.load(tmp_path / "outputs.pt")
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    outputs = torch.load(tmp_path / "outputs.pt")
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
     # Weights have the names that they have in the network.
     weights = torch.load(tmp_path / "net.pt")
     own = model.state_dict() | dict(model.named_buffers())
