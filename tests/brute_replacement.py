@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 ORDERS = {
     "keep": ("replaced", "macs", "params"),
+    "weights": ("replaced", "removed", "macs"),
     "params": ("params", "macs", "replaced"),
     "macs": ("macs", "params", "replaced"),
     "latency_ms": ("latency_ms", "params", "macs", "replaced"),
@@ -29,6 +30,11 @@ class Row(NamedTuple):
     macs: int
     latency_ms: Fraction
     peak_memory: int = 0
+
+    @property
+    def removed(self) -> int:
+        """Least where the most parameters are kept."""
+        return -self.params
 
     def plus(self, other: "Row") -> "Row":
         sums = (a + b for a, b in zip(self[:-1], other[:-1], strict=True))
