@@ -258,22 +258,22 @@ def _call_of(module: nn.Module) -> str:
             and repr(parameters[word.arg].default) != repr(ast.literal_eval(word.value))
         ]
         text = ast.unparse(call)
-        made = eval(text, {"nn": nn})
+        rebuilt = eval(text, {"nn": nn})
     except Exception as error:
         raise _untraceable(f"{cls.__name__} cannot be written ({first_line(error)})") from None
     shapes = [
         {name: tensor.shape for name, tensor in part.state_dict().items()}
-        for part in (module, made)
+        for part in (module, rebuilt)
     ]
-    if type(made) is not cls or repr(made) != repr(module) or shapes[0] != shapes[1]:
+    if type(rebuilt) is not cls or repr(rebuilt) != repr(module) or shapes[0] != shapes[1]:
         raise _untraceable(f"{cls.__name__} does not show all that it is made of")
     return text
 
 
 def _tensor_call(tensor: Tensor) -> str:
     """Return the expression that makes a parameter or a buffer, without its values."""
-    made = f"torch.zeros({list(tensor.shape)}, dtype={tensor.dtype})"
-    return f"nn.Parameter({made})" if isinstance(tensor, nn.Parameter) else made
+    zeros = f"torch.zeros({list(tensor.shape)}, dtype={tensor.dtype})"
+    return f"nn.Parameter({zeros})" if isinstance(tensor, nn.Parameter) else zeros
 
 
 def _used(graph: fx.Graph, root: nn.Module) -> Iterator[tuple[str, nn.Module | Tensor]]:

@@ -52,9 +52,9 @@ class Net(nn.Module):
 
 
 def of_values():
-    made = Net()
-    made.scale = float(torch.ones(3).sum())  # the meta device has no values
-    return made
+    net = Net()
+    net.scale = float(torch.ones(3).sum())  # the meta device has no values
+    return net
 
 
 def several():
