@@ -87,7 +87,7 @@ def start(arguments: Sequence[str], folder: Path) -> int:
 
 
 def ended(child: int, folder: Path) -> tuple[int, str]:
-    """Return how a process ended, and what it said."""
+    """Return how a process ended, and its stderr."""
     _, status = os.waitpid(child, 0)
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # workers that a killed process left
@@ -124,7 +124,7 @@ def kill_at_random(folder: Path, kills: int, expected: str, chance: random.Rando
         finished: dict[str, bytes] = {}
         while True:
             arguments = (*ENUMERATE, "--jobs", next(jobs))
-            status, said = _killed(arguments, folder, chance.uniform(0.05, 1.5))
+            status, stderr = _killed(arguments, folder, chance.uniform(0.05, 1.5))
             now = parts_of(folder / "run")
             if not finished.items() <= now.items():
                 wrong["enumerate"].append("a finished part was lost or changed")
@@ -133,36 +133,36 @@ def kill_at_random(folder: Path, kills: int, expected: str, chance: random.Rando
                 count["enumerate"] += 1
                 continue
             if status:
-                wrong["enumerate"].append(f"status {status}: {said.strip()[-200:]}")
+                wrong["enumerate"].append(f"status {status}: {stderr.strip()[-200:]}")
             break
         whole["enumerate"] += 1
         names = {"manifest.json", *(f"shard-{number:05}.parquet" for number in range(PARTS))}
         if left := sorted(set(os.listdir(folder / "run")) - names):
             wrong["enumerate"].append(f"left over: {left}")
         for _ in range(4 if count["merge"] < 3 * kills // 8 else 0):
-            status, said = _killed(MERGE, folder, chance.uniform(0.0, 0.3))
+            status, stderr = _killed(MERGE, folder, chance.uniform(0.0, 0.3))
             count["merge"] += status == -signal.SIGKILL
             merged = folder / "merged.parquet"
             if merged.exists() and digest(merged) != expected:
                 wrong["merge"].append("half a file")
             merged.unlink(missing_ok=True)
-        status, said = ended(start(MERGE, folder), folder)
+        status, stderr = ended(start(MERGE, folder), folder)
         whole["merge"] += 1
         if status or digest(folder / "merged.parquet") != expected:
-            wrong["merge"].append(f"other bytes, status {status}: {said.strip()[-200:]}")
+            wrong["merge"].append(f"other bytes, status {status}: {stderr.strip()[-200:]}")
         if left := [name for name in os.listdir(folder) if name.endswith(".tmp")]:
             wrong["merge"].append(f"left over: {left}")
         shutil.rmtree(folder / "run")
         (folder / "merged.parquet").unlink()
     while sum(count.values()) < kills or count["bench"] < kills // 8:
-        status, said = _killed(BENCH, folder, chance.uniform(0.1, 4.0))
+        status, stderr = _killed(BENCH, folder, chance.uniform(0.1, 4.0))
         count["bench"] += status == -signal.SIGKILL
         whole["bench"] += status == 0
         if status not in (0, -signal.SIGKILL):
-            wrong["bench"].append(f"status {status}: {said.strip()[-200:]}")
-    status, said = ended(start(BENCH, folder), folder)
+            wrong["bench"].append(f"status {status}: {stderr.strip()[-200:]}")
+    status, stderr = ended(start(BENCH, folder), folder)
     if status:
-        wrong["bench"].append(f"at the end status {status}: {said.strip()[-200:]}")
+        wrong["bench"].append(f"at the end status {status}: {stderr.strip()[-200:]}")
     if left := [path.name for path in (folder / "out").rglob("*.tmp")]:
         wrong["bench"].append(f"left over: {left}")
     return [
@@ -192,9 +192,9 @@ def _goes_on(folder: Path, expected: str) -> list[str]:
     """Return what is wrong when the same command goes on, and its parts are merged."""
     wrong = []
     for arguments in (ENUMERATE, MERGE):
-        status, said = ended(start(arguments, folder), folder)
+        status, stderr = ended(start(arguments, folder), folder)
         if status:
-            wrong.append(f"{arguments[0]} ends with {status}: {said.strip()[-200:]}")
+            wrong.append(f"{arguments[0]} ends with {status}: {stderr.strip()[-200:]}")
     if not wrong and digest(folder / "merged.parquet") != expected:
         wrong.append("other bytes")
     if left := [name for name in os.listdir(folder / "run") if name.startswith(".")]:
@@ -213,10 +213,10 @@ def signalled(folder: Path, expected: str) -> list[Ending]:
             child = _at_first_part(folder, jobs)
             started_s = time.monotonic()
             os.kill(child, number)
-            result, said = ended(child, folder)
+            result, stderr = ended(child, folder)
             longest_s = max(longest_s, time.monotonic() - started_s)
-            if result not in (status, 0) or "Traceback" in said:
-                wrong.append(f"status {result}: {said.strip()[-200:]}")
+            if result not in (status, 0) or "Traceback" in stderr:
+                wrong.append(f"status {result}: {stderr.strip()[-200:]}")
             wrong += _goes_on(folder, expected)
         if longest_s > END_S:
             wrong.append(f"took {longest_s:.1f} s to end")
@@ -238,10 +238,10 @@ def lost_worker(folder: Path, expected: str) -> Ending:
             ]
             for process in workers[:1]:
                 process.kill()
-        status, said = ended(child, folder)
+        status, stderr = ended(child, folder)
         statuses.append(status)
-        if status not in (0, 1) or (status == 1 and "not done: " not in said):
-            wrong.append(f"status {status}: {said.strip()[-200:]}")
+        if status not in (0, 1) or (status == 1 and "not done: " not in stderr):
+            wrong.append(f"status {status}: {stderr.strip()[-200:]}")
         wrong += _goes_on(folder, expected)
     outcome = f"status 1, with what is not done, {statuses.count(1)} times, else done"
     return Ending("a worker killed", 5, outcome, tuple(wrong))
@@ -256,14 +256,14 @@ def full_and_read_only(folder: Path, expected: str) -> list[Ending]:
         return [Ending("a full disk", 0, "not tried: file systems cannot be mounted here", ())]
     endings = []
     try:
-        status, said = ended(start(ENUMERATE, folder), folder)
-        wrong = [] if status == 2 and "No space left" in said else [f"status {status}: {said}"]
+        status, stderr = ended(start(ENUMERATE, folder), folder)
+        wrong = [] if status == 2 and "No space left" in stderr else [f"status {status}: {stderr}"]
         if left := [name for name in os.listdir(disk) if name.endswith(".tmp")]:
             wrong.append(f"left over: {left}")
         endings.append(Ending("a full disk", 1, "status 2, one line, gone on with", tuple(wrong)))
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        status, said = ended(start(ENUMERATE, folder), folder)
-        wrong = [] if status == 2 and "Read-only" in said else [f"status {status}: {said}"]
+        status, stderr = ended(start(ENUMERATE, folder), folder)
+        wrong = [] if status == 2 and "Read-only" in stderr else [f"status {status}: {stderr}"]
         endings.append(Ending("a read-only folder", 1, "status 2, one line", tuple(wrong)))
         kept = folder / "kept"
         shutil.copytree(disk, kept)
@@ -280,10 +280,10 @@ def two_runs(folder: Path, expected: str) -> Ending:
     """Start a second run in a folder in which one works, and one after a killed one."""
     child = _at_first_part(folder, 1)
     os.kill(child, signal.SIGSTOP)
-    status, said = ended(start(ENUMERATE, folder), folder)
+    status, stderr = ended(start(ENUMERATE, folder), folder)
     wrong = []
-    if status != 2 or f"process {child} on" not in said:
-        wrong.append(f"status {status}: {said}")
+    if status != 2 or f"process {child} on" not in stderr:
+        wrong.append(f"status {status}: {stderr}")
     os.kill(child, signal.SIGKILL)
     ended(child, folder)
     wrong += _goes_on(folder, expected)
