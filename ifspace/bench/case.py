@@ -360,8 +360,9 @@ def _forward(module: torch.nn.Module, x: Tensor, grad: Tensor) -> Tensors:
 
 
 def _both_ways(module: torch.nn.Module, x: Tensor, grad: Tensor) -> Tensors:
+    """Return y, detached so that no graph lives on (`LayerCall`), and the gradients."""
     y = module(x)
-    return (y, *torch.autograd.grad(y, (x, *module.parameters()), grad))
+    return (y.detach(), *torch.autograd.grad(y, (x, *module.parameters()), grad))
 
 
 # Layers.

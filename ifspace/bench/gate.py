@@ -341,7 +341,9 @@ class LayerCall:
     def __call__(self) -> Tensors:
         """Return y or, both ways, y and the gradients by x and by the packed weights.
 
-        Where y has another shape than its gradient there are no gradients.
+        Where y has another shape than its gradient there are no gradients. y is detached: a graph
+        that lives on would tie the leaves to the stream of this call, and no later call could be
+        captured in a CUDA graph.
         """
         x, grad = self.inputs.x, self.inputs.grad
         if not self.both_ways:
@@ -349,8 +351,8 @@ class LayerCall:
                 return (self.implementation.forward(x, *self.packed),)
         y = self.implementation.forward(x, *self.packed)
         if y.shape != grad.shape:
-            return (y,)
-        return (y, *torch.autograd.grad(y, (x, *self.packed), grad))
+            return (y.detach(),)
+        return (y.detach(), *torch.autograd.grad(y, (x, *self.packed), grad))
 
     def unpacked(self, outputs: Tensors) -> Tensors:
         """Return what a call returned, with the gradients by the layer's own weights."""

@@ -121,6 +121,8 @@ def test_an_exact_candidate_computes_the_layer(
     implementation = candidate.build(case, CPU)
     call = LayerCall.of(implementation, inputs, both_ways=True)
     actual = call.unpacked(call())
+    # No graph lives on, which would keep later calls out of a CUDA graph.
+    assert not any(tensor.requires_grad for tensor in actual)
     for ours, theirs in zip(actual, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     forward = LayerCall.of(implementation, inputs, both_ways=False)

@@ -111,6 +111,7 @@ def test_a_call_gives_output_and_every_gradient(block, here) -> None:
     net, both = block_call(candidate, BOTH_WAYS, replace(here, style="mobilenet"))
     outputs = both(net)
     assert net.training
+    assert not any(output.requires_grad for output in outputs)
     assert len(outputs) == 2 + len(list(net.parameters()))
     assert outputs[1].shape == candidate.in_shape
     assert all(torch.isfinite(tensor).all() for tensor in outputs)

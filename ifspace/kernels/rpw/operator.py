@@ -201,7 +201,7 @@ def _obstacle(x: Tensor, impl: str) -> tuple[str, str, str] | None:
         )
     if impl != "triton":
         return None
-    if find_spec("triton") is None:
+    if not _has_triton():
         return (
             "triton is not installed",
             f"impl triton for a tensor on {x.device}",
@@ -216,6 +216,12 @@ def _obstacle(x: Tensor, impl: str) -> tuple[str, str, str] | None:
     if x.dtype not in _TRITON_DTYPES:
         return "triton kernels do not compute in this type", str(x.dtype), "use impl reference"
     return None
+
+
+# torch.compile does not trace into what looks for packages.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
