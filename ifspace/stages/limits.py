@@ -129,13 +129,7 @@ def limited_blocks(
             c for c in left[index] if c.expansion is not None and least <= c.expansion <= most
         )
         if not left[index]:
-            raise SettingError.because(
-                f"limits that leave stage {limit.stage} no expansion",
-                got=f"expansion from {least} to {most}",
-                allowed=f"some of {', '.join(map(str, expansions)) or 'none: no block has one'}",
-                remedy="offer others with --expansions",
-                argument="stage",
-            )
+            raise _none_left(limit, "expansion", expansions, "--expansions")
     return tuple(left)
 
 
@@ -161,13 +155,7 @@ def limited_strides(
         strides = left[index]
         left[index] = tuple(stride for stride in strides if least <= stride <= most)
         if not left[index]:
-            raise SettingError.because(
-                f"limits that leave stage {limit.stage} no stride",
-                got=f"stride from {least} to {most}",
-                allowed=f"some of {', '.join(map(str, strides))}",
-                remedy="offer others with --strides free",
-                argument="stage",
-            )
+            raise _none_left(limit, "stride", strides, "--strides free")
     return None if choices is None else tuple(left)
 
 
@@ -190,13 +178,7 @@ def limited_widths(
         offered = (limit.least_width,) if adds else left[index]
         left[index] = tuple(w for w in offered if limit.least_width <= w <= limit.most_width)
         if not left[index]:
-            raise SettingError.because(
-                f"limits that leave stage {limit.stage} no width",
-                got=f"width from {limit.least_width} to {limit.most_width}",
-                allowed=f"some of {', '.join(map(str, offered))}",
-                remedy="offer others with --width-choices",
-                argument="stage",
-            )
+            raise _none_left(limit, "width", offered, "--width-choices")
     return tuple(left)
 
 
@@ -226,6 +208,19 @@ def limited_depths(
             highest[index] = limit.most_depth
         highest[index] = max(highest[index], lowest[index])
     return tuple(lowest), tuple(highest)
+
+
+def _none_left(
+    limit: StageLimits, name: str, offered: Sequence[object], option: str
+) -> SettingError:
+    least, most = limit.range_of(name)
+    return SettingError.because(
+        f"limits that leave stage {limit.stage} no {name}",
+        got=f"{name} from {least} to {most}",
+        allowed=f"some of {', '.join(map(str, offered)) or 'none: no block has one'}",
+        remedy=f"offer others with {option}",
+        argument="stage",
+    )
 
 
 def _unreadable(text: str) -> SettingError:

@@ -13,6 +13,7 @@ from timm.models.efficientnet import _gen_mobilenet_v1
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2, ShuffleNetV2, vgg
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
+from torchvision.ops.misc import Conv2dNormActivation
 
 from ifspace.models.analysis import Report, analyze
 from ifspace.models.fields import Propagation, Receptive, receptive_fields
@@ -63,6 +64,8 @@ def mobilenet_v1() -> Case:
 def mobilenet_v2() -> Case:
     settings = [[1, 8, 1, 1], [3, 8, 2, 2], [3, 16, 3, 2], [2, 16, 1, 1]]
     net = MobileNetV2(10, inverted_residual_setting=settings, width_mult=0.25, round_nearest=4)
+    net.features[-1] = Conv2dNormActivation(net.features[-1][0].in_channels, 40, 1)  # not 1,280
+    net.classifier = nn.Linear(40, 10)
     rows = [[0, 1], [2, 3], [4, 5, 6, 7, 8]]
     return net, (3, 48, 48), [[f"features.{place}" for place in row] for row in rows]
 
