@@ -113,6 +113,7 @@ results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(MAKE) reproduction
 	$(MAKE) bench-kernels kernels-aot bench-models bench-blocks
 	$(BIN)/python -m ifspace.bench.record --module experiments.training train-check.md
+	$(BIN)/python -m experiments.training.tournament $(VENV)/tournament
 	$(MAKE) report
 
 clean:  ## remove the environment and all caches

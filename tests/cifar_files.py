@@ -1,4 +1,4 @@
-"""Tiny files in the formats of the Python versions of CIFAR, which torchvision reads."""
+"""Tiny files in the formats of the Python and the binary versions of CIFAR."""
 
 import pickle
 from pathlib import Path
@@ -44,4 +44,23 @@ def write_cifar100(folder: Path, records: int = 4) -> Path:
         images = np.stack([picture(k) for k in range(records)])
         batch = {"data": images, "fine_labels": [99 - k for k in range(records)]}
         (place / name).write_bytes(pickle.dumps(batch))
+    return folder
+
+
+def write_binary(folder: Path, records: int = 4) -> Path:
+    """The six files of the binary version of CIFAR-10, with the images of `write_cifar10`."""
+    place = folder / "cifar-10-batches-bin"
+    place.mkdir(parents=True, exist_ok=True)
+    for n, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
+        rows = [bytes([(n + k) % 10]) + picture(10 * n + k).tobytes() for k in range(records)]
+        (place / f"{name}.bin").write_bytes(b"".join(rows))
+    return folder
+
+
+def write_binary_100(folder: Path, records: int = 4) -> Path:
+    """The two files of CIFAR-100: the coarse label 19, the fine labels 99, 98, ..."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("train", "test"):
+        rows = [bytes([19, 99 - k]) + picture(k).tobytes() for k in range(records)]
+        (folder / f"{name}.bin").write_bytes(b"".join(rows))
     return folder

@@ -16,6 +16,7 @@ from experiments.training.data import (
     Data,
     cifar10,
     cifar100,
+    cifar_binary,
     digits,
 )
 from experiments.training.schedules import (
@@ -38,6 +39,7 @@ __all__ = [
     "Version",
     "cifar10",
     "cifar100",
+    "cifar_binary",
     "digits",
     "layout_for",
     "macs_of",

@@ -1,9 +1,11 @@
 """Labelled images to train on: scikit-learn's digits, CIFAR-10 and CIFAR-100 from a folder."""
 
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from os import PathLike
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ifspace.errors import DeviceError, SettingError
+from ifspace.storage import read_bytes, reason
 
 # [3DRF] section 5, Training Settings; [IF] prints the same.
 CIFAR_MEAN: Final = (0.491, 0.482, 0.446)
@@ -19,6 +22,8 @@ CIFAR_PADDING: Final = 4
 # A fifth of each class is kept for the test, always the same images.
 DIGITS_SEED: Final = 0
 TEST_SHARE: Final = 0.2
+# Of an image of CIFAR: channels, height, width.
+CIFAR_SHAPE: Final = (3, 32, 32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,8 +149,8 @@ def augmented(images: Tensor, padding: int, flip: bool, generator: torch.Generat
         return torch.stack([transform(image) for image in images])
 
 
-def digits() -> Data:
-    """Return scikit-learn's digits: 1,797 grey images of 8 x 8 pixels, a fifth for the test.
+def digits(test_share: float = TEST_SHARE) -> Data:
+    """Return scikit-learn's digits: 1,797 grey images of 8 x 8 pixels, a share for the test.
 
     The same images are kept for the test every time, the same share of each class.
 
@@ -165,7 +170,7 @@ def digits() -> Data:
     arrays = split(
         loaded.images.astype(np.uint8)[:, None],
         loaded.target.astype(np.int64),
-        test_size=TEST_SHARE,
+        test_size=test_share,
         random_state=DIGITS_SEED,
         stratify=loaded.target,
     )
@@ -223,6 +228,98 @@ def _cifar(name: str, folder: str | PathLike[str], classes: int) -> Data:
         std=CIFAR_STD,
         padding=CIFAR_PADDING,
         flip=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Binary:
+    """A binary version of CIFAR: its files, and where the label of a record stands."""
+
+    name: str
+    folder: str
+    train: tuple[str, ...]
+    test: str
+    labels: int
+    classes: int
+
+    @property
+    def record(self) -> int:
+        """Bytes of a record: labels, the last one is taken, and an image."""
+        return self.labels + int(np.prod(CIFAR_SHAPE))
+
+    def read(self, paths: Sequence[Path]) -> tuple[Tensor, Tensor]:
+        """Return the images [N, 3, 32, 32] and labels [N] of files."""
+        records = np.concatenate([self._records(path) for path in paths])
+        images = records[:, self.labels :].reshape(-1, *CIFAR_SHAPE)
+        labels = records[:, self.labels - 1].astype(np.int64)
+        return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
+
+    def _records(self, path: Path) -> Any:
+        try:
+            content = read_bytes(path)
+        except OSError as error:
+            raise self._unreadable(f"{path}: {reason(error)}") from None
+        if not content or len(content) % self.record:
+            raise self._unreadable(f"{path} of {len(content):,} bytes")
+        records = np.frombuffer(content, dtype=np.uint8).reshape(-1, self.record)
+        largest = int(records[:, self.labels - 1].max())
+        if largest >= self.classes:
+            raise self._unreadable(f"{path} with the label {largest}")
+        return records
+
+    def _unreadable(self, got: str) -> SettingError:
+        return SettingError.because(
+            f"{self.name} cannot be read",
+            got=got,
+            allowed=f"files of records of {self.record:,} bytes, labels to {self.classes - 1}",
+            remedy="unpack the binary version of the data there again",
+            argument="folder",
+        )
+
+
+_BINARIES: Final = (
+    _Binary(
+        "cifar10",
+        "cifar-10-batches-bin",
+        tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+        "test_batch.bin",
+        1,
+        10,
+    ),
+    _Binary("cifar100", "cifar-100-binary", ("train.bin",), "test.bin", 2, 100),
+)
+
+
+def cifar_binary(folder: str | PathLike[str]) -> Data:
+    """Return CIFAR-10, or CIFAR-100 with fine labels, from the files of its binary version.
+
+    `folder` holds them, or the folder that they are unpacked into. A record is a byte for each
+    label (CIFAR-100 has a coarse one first), and the red, green and blue pixels of an image.
+
+    Raises: SettingError for a folder without the files, or with damaged ones.
+
+    Reference: Krizhevsky, Learning Multiple Layers of Features from Tiny Images; the format is that
+        of the published "binary version (suitable for C programs)".
+    """
+    for binary in _BINARIES:
+        for place in (Path(folder), Path(folder) / binary.folder):
+            if (place / binary.test).exists():
+                return Data(
+                    binary.name,
+                    *binary.read([place / name for name in binary.train]),
+                    *binary.read([place / binary.test]),
+                    classes=binary.classes,
+                    mean=CIFAR_MEAN,
+                    std=CIFAR_STD,
+                    padding=CIFAR_PADDING,
+                    flip=True,
+                )
+    raise SettingError.because(
+        "no data in the folder",
+        got=str(folder),
+        allowed=" or ".join(f"{binary.test} and {binary.train[0]}" for binary in _BINARIES),
+        remedy="unpack the binary version of CIFAR-10 or CIFAR-100 there",
+        argument="folder",
     )
 
 

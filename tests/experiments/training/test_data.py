@@ -5,13 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from cifar_files import accept, picture, write_cifar10, write_cifar100
+from cifar_files import (
+    accept,
+    picture,
+    write_binary,
+    write_binary_100,
+    write_cifar10,
+    write_cifar100,
+)
 
 from experiments.training.data import (
     Data,
     augmented,
     cifar10,
     cifar100,
+    cifar_binary,
     digits,
 )
 from ifspace.errors import DeviceError, SettingError
@@ -70,6 +78,22 @@ def test_cifar10_is_read_as_torchvision_reads_it(
     red, green, blue = last
     assert red[7].tolist() == list(range(53, 85))
     assert (int(green.max()), int(blue[31, 31]), int(blue.sum())) == (0, 255, 255)
+
+
+def test_the_binary_version_has_the_images_of_the_python_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(monkeypatch)
+    data, other = cifar_binary(write_binary(tmp_path)), cifar10(write_cifar10(tmp_path))
+    assert torch.equal(data.train_images, other.train_images)
+    assert torch.equal(data.train_labels, other.train_labels)
+    assert torch.equal(data.test_images, other.test_images)
+    assert torch.equal(data.test_labels, other.test_labels)
+    assert (data.mean, data.std, data.padding, data.flip) == (other.mean, other.std, 4, True)
+    # The folder of the files itself, and the fine labels of CIFAR-100.
+    fine = cifar_binary(write_binary_100(tmp_path / "files"))
+    assert (fine.classes, fine.train_labels.tolist()) == (100, [99, 98, 97, 96])
+    assert fine.test_images[2].numpy().tobytes() == picture(2).tobytes()
 
 
 def test_cifar100_has_the_fine_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
