@@ -103,7 +103,9 @@ def captured(call: Call, device: torch.device) -> Call:
             call()
     torch.cuda.current_stream(device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # On the stream of the warm-up: what torch keeps for a stream, or a first backward pass makes,
+    # is there.
+    with torch.cuda.graph(graph, stream=stream):
         call()
     return graph.replay
 

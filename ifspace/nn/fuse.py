@@ -70,8 +70,10 @@ def fuse(module: Module) -> Module:
 
     Folded weights are computed once, and again when a parameter or a running statistic was changed,
     replaced or loaded; only a change in place through `.data` is not seen before `fuse` is called
-    again. On a CPU in float32, bfloat16 and float16 the result differs from that of `module` by
-    rounding; in float64, on other devices and for inputs that do not fit, its own layers run.
+    again. In float32, bfloat16 and float16 the result differs from that of `module` by rounding: on
+    a CPU, and on CUDA in channels_last where a part has one convolution of more than 1x1 and, but
+    for DW and linear layers behind it, at most 128 channels. In float64, on other devices and for
+    inputs that do not fit, its own layers run.
 
     >>> from ifspace.nn import MOBILENET, build
     >>> block = build("DW+RPW(4,0)+GPW(4)", 16, style=MOBILENET)
@@ -169,8 +171,8 @@ Slot = tuple[dict[str, Any], str]
 class Folded:
     """The flat float32 weights and biases of a chain, and the tensors that they were made of.
 
-    `state`: slot, tensor, version and address of each. `accepted`: whether the engine takes inputs
-    of a shape and dtype, and on a CPU.
+    `state`: slot, tensor, version and address of each. `accepted`: whether an engine takes inputs
+    of a shape and dtype, on a CPU or on a device with some strides.
     """
 
     weights: Tensor
@@ -235,7 +237,7 @@ class Run:
         folded = self._folded
         if folded is None or not folded.is_fresh():
             folded = self.fold()
-        key = x.shape, x.dtype, x.is_cpu
+        key = x.shape, x.dtype, x.is_cpu or (x.device, x.stride())
         accepted = folded.accepted.get(key)
         if accepted is None:
             accepted = self._accept(x, folded, key)

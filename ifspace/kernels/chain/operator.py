@@ -64,6 +64,8 @@ def convolution_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: 
         return y
     checked: dict[Any, bool] = chain.__dict__.setdefault("_checked", {})
     key = tuple((t.shape, t.dtype, t.device) for t in (x, weights, biases) if t is not None)
+    if x.is_cuda:
+        key = (*key, x.stride())
     by_engine = checked.get(key)
     if by_engine is None:
         check_chain(x, weights, biases, chain)
@@ -143,13 +145,15 @@ def _check_parameters(x: Tensor, weights: Tensor, biases: Tensor | None, chain: 
 
 
 def obstacle(x: Tensor, chain: Chain) -> str | None:
-    """Return why the engine cannot run a chain for x, or None if it can.
+    """Return why no engine can run a chain for x, or None if one can.
 
     >>> obstacle(torch.ones(1, 1, 1, 1, dtype=torch.float64), Chain((Stage(1, 1, 1, 1),)))
     'it computes in float32, bfloat16 and float16, not in float64'
     """
+    if x.is_cuda:
+        return _card().obstacle(x, chain)
     if x.device.type != "cpu":
-        return f"it runs on a CPU, not on {x.device.type}"
+        return f"it runs on a CPU or on CUDA, not on {x.device.type}"
     if x.dtype not in DTYPES:
         name = str(x.dtype).removeprefix("torch.")
         return f"it computes in float32, bfloat16 and float16, not in {name}"
@@ -162,10 +166,18 @@ def obstacle(x: Tensor, chain: Chain) -> str | None:
 
 @cache
 def _tiles() -> ModuleType:
-    """Return the engine, for which numba is imported."""
+    """Return the engine of a CPU, for which numba is imported."""
     from ifspace.kernels.chain import tiles
 
     return tiles
+
+
+@cache
+def _card() -> Any:
+    """Return the engine of a card, for which Triton is imported."""
+    from ifspace.kernels.chain import triton
+
+    return triton
 
 
 def run_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tensor:
@@ -173,7 +185,7 @@ def run_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -
 
     Nothing is checked. `weights` and `biases` are contiguous and float32.
     """
-    y: Tensor = _tiles().run(x, weights, biases, chain)
+    y: Tensor = (_card() if x.is_cuda else _tiles()).run(x, weights, biases, chain)
     return y
 
 
