@@ -63,9 +63,8 @@ def convolution_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: 
         y: Tensor = chain_operator(x, weights, biases, chain.text)
         return y
     checked: dict[Any, bool] = chain.__dict__.setdefault("_checked", {})
-    key = tuple((t.shape, t.dtype, t.device) for t in (x, weights, biases) if t is not None)
-    if x.is_cuda:
-        key = (*key, x.stride())
+    looks = tuple((t.shape, t.dtype, t.device) for t in (x, weights, biases) if t is not None)
+    key = (looks, x.stride()) if x.is_cuda else looks
     by_engine = checked.get(key)
     if by_engine is None:
         check_chain(x, weights, biases, chain)
@@ -151,7 +150,8 @@ def obstacle(x: Tensor, chain: Chain) -> str | None:
     'it computes in float32, bfloat16 and float16, not in float64'
     """
     if x.is_cuda:
-        return _card().obstacle(x, chain)
+        reason: str | None = _card().obstacle(x, chain)
+        return reason
     if x.device.type != "cpu":
         return f"it runs on a CPU or on CUDA, not on {x.device.type}"
     if x.dtype not in DTYPES:
@@ -160,8 +160,8 @@ def obstacle(x: Tensor, chain: Chain) -> str | None:
     strides = [stage.stride for stage in chain.stages if stage.stride > MOST_STRIDE]
     if strides:
         return f"it takes strides of 1 and {MOST_STRIDE}, not {strides[0]}"
-    reason = engine.fault()
-    return None if reason is None else f"it needs numba, which does not work here ({reason})"
+    fault = engine.fault()
+    return None if fault is None else f"it needs numba, which does not work here ({fault})"
 
 
 @cache

@@ -55,7 +55,9 @@ MOST_CHANNELS: Final = 1024
 # Matrix units take no narrower tile.
 _LEAST: Final = 16
 # An activation's number in the constants of the kernel; 0 is none.
-_CODES: Final = {None: 0, **{name: code for code, name in enumerate(ACTIVATIONS, 1)}}
+_CODES: Final[dict[str | None, int]] = {
+    name: code for code, name in enumerate((None, *ACTIVATIONS))
+}
 _BASE: Final = tl.constexpr(len(_CODES))
 _LARGE: Final = 2**31 - 2**16
 
