@@ -4,12 +4,14 @@
 network of `networks.py` whether `analyze` reads it; whether `optimize` finds stages, and blocks, of
 60% of its parameters; and whether the result is trained for a step, saved, loaded and exported as
 ONNX; else why not. Each outcome is written at once, and the same command goes on where an earlier
-run stopped: first `analyze` for all networks, then the other steps, quick networks first.
+run stopped: first `analyze` for all networks, then `optimize`, then what is done with its results,
+quick networks first. `--jobs N` networks are measured at a time.
 `coverage-networks.csv` has the sizes from which the networks were chosen.
 """
 
 import argparse
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +24,7 @@ from experiments.coverage.networks import (
 )
 from experiments.coverage.page import page
 from experiments.coverage.rows import Rows
-from experiments.coverage.steps import ANALYZE, STEPS, Limits, outcomes
+from experiments.coverage.steps import ANALYZE, PASSES, STEPS, Limits, outcomes
 from ifspace.bench.record import list_in_readme, provenance
 
 COMMAND: Final = "python -m experiments.coverage"
@@ -38,8 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, help="images of at most so many pixels, where possible")
     parser.add_argument("--time-s", type=float, default=Limits().time_s)
     parser.add_argument("--memory-gb", type=float, default=Limits().memory / 1e9)
+    parser.add_argument("--jobs", type=int, default=1, help="networks at a time")
     parser.add_argument(
-        "--again", nargs="*", default=[], help="do anew what had such a status, such as fault"
+        "--again",
+        nargs="*",
+        default=[],
+        help="do anew what had such a status or is such a step, as fault or blocks, and what "
+        "needs it",
     )
     parser.add_argument("--page", action="store_true", help="write the page of what there is")
     options = parser.parse_args(arguments)
@@ -54,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows.forget(options.again, [network.network for network in networks])
     if not options.page:
         limits = Limits(options.time_s, int(options.memory_gb * 1e9))
-        for steps in ((ANALYZE,), [step for step in options.steps if step != ANALYZE]):
-            if set(steps) <= set(options.steps):
-                _measure(rows, networks, steps, options.side, limits)
+        for steps in PASSES:
+            steps = tuple(step for step in steps if step in options.steps)
+            _measure(rows, networks, steps, options.side, limits, options.jobs)
     (folder / PAGE).write_text(page(networks, rows, str(provenance(COMMAND))))
     list_in_readme(folder, (PAGE, ROWS, NETWORKS), COMMAND)
     print(f"written: {folder / PAGE}")
@@ -68,15 +75,21 @@ def _measure(
     steps: Sequence[str],
     side: int | None,
     limits: Limits,
+    jobs: int,
 ) -> None:
     """Do the steps that no row has, quick networks first."""
     commit = provenance(COMMAND).commit
-    for network in sorted(networks, key=lambda network: rows.seconds(network.network, ANALYZE)):
+
+    def measure(network: Candidate) -> None:
         left = rows.left(network.network, steps)
         image = network.at_most(side)
         for outcome in outcomes(network, image, left, limits):
             rows.add(network, image, outcome, commit)
             print(network.network, outcome.step, outcome.status, outcome.why, flush=True)
+
+    order = sorted(networks, key=lambda network: rows.seconds(network.network, ANALYZE))
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(measure, order))
 
 
 if __name__ == "__main__":

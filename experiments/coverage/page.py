@@ -5,7 +5,7 @@ from typing import Final
 
 from experiments.coverage.networks import Candidate
 from experiments.coverage.rows import Row, Rows
-from experiments.coverage.steps import ANALYZE, SHARE, STEPS
+from experiments.coverage.steps import ANALYZE, OPTIMIZE, SHARE, STEPS
 from ifspace.table import Table
 from ifspace.values import listed
 
@@ -31,8 +31,9 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
         "size, without pretrained weights. Each is in a process of its own; a step may take 60 s "
         "of processor time, on one thread.",
         "*analyze* reads the network. *stages* and *blocks* are `ifspace optimize --params P` "
-        f"with P {SHARE:.0%} of the parameters: with `--stages-only`, and with blocks for every "
-        "layer; where these are over the budget, with `--classifier` too. Of each result: *train* "
+        f"with P {SHARE:.0%} of the parameters: with `--stages-only`, and as it is, with blocks "
+        "for every layer; where these are over the budget, with `--classifier` too. The searches "
+        "have 30 s. Of each result: *train* "
         "is one step of SGD on two images that changes weights; *save* writes it as safetensors; "
         "*load* reads that file, with the same outputs; *onnx* is exported and has the same "
         "outputs in ONNX Runtime, within 0.001 of the largest.",
@@ -40,6 +41,7 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
         "Networks that pass, of those that were tried: a step is tried where the steps that it "
         "needs have passed. *On images*: with 2-D convolutions and one image as input, which "
         f"networks for detection have not as a whole.{rest if unfinished else ''}",
+        _success(measured, rows),
         _markdown(_summary(measured, rows)),
         "## Why not",
         _markdown(_reasons(measured, rows)),
@@ -50,6 +52,25 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
         _markdown(_every_network(measured, rows)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _success(networks: Iterable[Candidate], rows: Rows) -> str:
+    """Return on which share of the networks on images `optimize` succeeds, in either way."""
+    ways = [
+        {way: row.status == "yes" for way in OPTIMIZE if (row := rows.get(network.network, way))}
+        for network in networks
+        if network.is_on_images
+    ]
+    tried = [passes for passes in ways if any(passes.values()) or len(passes) == len(OPTIMIZE)]
+    counts = [sum(passes.get(way, False) for passes in tried) for way in OPTIMIZE]
+    either = sum(any(passes.values()) for passes in tried)
+    if not tried:
+        return "`optimize` was not tried yet."
+    by_way = " and ".join(f"*{way}* on {n}" for way, n in zip(OPTIMIZE, counts, strict=True))
+    return (
+        f"`optimize` reaches {SHARE:.0%} of the parameters on {either} of {len(tried)} networks "
+        f"on images ({either / len(tried):.1%}): {by_way}."
+    )
 
 
 def _summary(networks: Sequence[Candidate], rows: Rows) -> Table:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from threading import Lock
 from typing import Self
 
 from experiments.coverage.networks import Candidate
@@ -32,6 +33,7 @@ class Rows:
 
     def __init__(self, path: Path, rows: Iterable[Row]) -> None:
         self._path = path
+        self._lock = Lock()
         self._rows = {(row.network, row.step): row for row in rows}
 
     @classmethod
@@ -60,7 +62,8 @@ class Rows:
 
     def of(self, network: str) -> list[Row]:
         """Return the rows of a network."""
-        return [row for (name, _), row in self._rows.items() if name == network]
+        with self._lock:
+            return [row for (name, _), row in self._rows.items() if name == network]
 
     def seconds(self, network: str, step: str) -> float:
         """Return the processor time of a step; 0 if it was not done."""
@@ -90,15 +93,16 @@ class Rows:
             outcome.why,
             commit,
         )
-        self._rows[row.network, row.step] = row
-        self._write()
+        with self._lock:
+            self._rows[row.network, row.step] = row
+            self._write()
 
-    def forget(self, statuses: Collection[str], networks: Collection[str]) -> None:
-        """Leave out the rows of some networks with such a status, and of what needs these steps."""
+    def forget(self, names: Collection[str], networks: Collection[str]) -> None:
+        """Leave out the rows of some networks with such a status or step, and of what needs it."""
         gone = {
             key
             for key, row in self._rows.items()
-            if row.status in statuses and row.network in networks
+            if not {row.status, row.step}.isdisjoint(names) and row.network in networks
         }
         self._rows = {
             (network, step): row

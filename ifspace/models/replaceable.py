@@ -342,8 +342,10 @@ def why_not(
     if not layer.name:
         return "the network itself"
     conv: Any = model.get_submodule(layer.name)
-    if every and type(conv) is nn.Linear:
-        return _shared_weights(model, conv)
+    if every and isinstance(conv, nn.Linear):
+        if type(conv) is nn.Linear or _computes_linear(conv):
+            return _shared_weights(model, conv)
+        return f"{type(conv).__name__}, not a plain nn.Linear"
     if layer.is_linear or not layer.conv.dense:
         return f"a layer of kind {layer.kind}"
     spatial = layer.conv.spatial
@@ -375,6 +377,28 @@ def _computes_conv2d(module: Any) -> bool:
         and type(module)._conv_forward is nn.Conv2d._conv_forward
         and all(map(_is_norm_of_weights, _parametrizations(module)))
     )
+
+
+def _computes_linear(module: nn.Linear) -> bool:
+    """Return whether a subclass computes what nn.Linear does, on some values, from its weights.
+
+    >>> _computes_linear(type("Linear", (nn.Linear,), {})(2, 3))
+    True
+    """
+    weight = torch.linspace(-1, 1, module.weight.numel()).reshape(module.weight.shape)
+    values = {"weight": weight, "bias": torch.linspace(1, 2, module.out_features)}
+    if module.bias is None:
+        del values["bias"]
+    if dict(module.named_parameters()).keys() != values.keys():
+        return False
+    x = torch.linspace(-2, 1, 2 * module.in_features).reshape(2, -1)
+    try:
+        with torch.no_grad():
+            y = functional_call(module, values, (x,))
+    except Exception:
+        return False
+    expected = torch.nn.functional.linear(x, weight, values.get("bias"))
+    return isinstance(y, torch.Tensor) and y.shape == expected.shape and torch.allclose(y, expected)
 
 
 def _parametrizations(module: nn.Module) -> list[nn.Module]:

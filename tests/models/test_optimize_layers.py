@@ -1,6 +1,7 @@
 """`optimize` on every layer that counts: pointwise, linear and strided layers, shares and plans."""
 
 import json
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
@@ -33,6 +34,16 @@ FILE = '''
 from torch import nn
 
 
+class Linear(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+class Halved(nn.Linear):
+    def forward(self, x):
+        return super().forward(x / 2)
+
+
 class Mixed(nn.Module):
     """A stem, an inverted residual with a 5x5 depthwise layer, a strided 3x3, a 5x5, an MLP."""
 
@@ -46,7 +57,7 @@ class Mixed(nn.Module):
         self.down = nn.Conv2d(16, 32, 3, 2, padding=1)
         self.wide = nn.Conv2d(32, 32, 5, padding=2)
         self.patch = nn.Conv2d(32, 64, 2, 2)
-        self.mlp = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64))
+        self.mlp = nn.Sequential(Linear(64, 128), nn.GELU(), nn.Linear(128, 64))
         self.classifier = nn.Linear(64, 48)
 
     def forward(self, x):
@@ -133,6 +144,11 @@ def test_what_a_layer_may_become() -> None:
     narrow = plan_decomposition(network, trace, m.Blocks("front"), layers=layers)
     names = [layer.name for layer in narrow.replaced]
     assert names == ["expand", "project", "down", "classifier"]
+    halved: Any = sys.modules[type(network).__module__]
+    network.mlp[2] = halved.Halved(128, 64)
+    plan = plan_decomposition(network, trace, m.Blocks("front"))
+    reasons = {part.why: part.names for part in plan.out_of_reach}
+    assert reasons["Halved, not a plain nn.Linear"] == ("mlp.2",)
 
 
 @pytest.mark.slow
