@@ -5,7 +5,7 @@ network of `networks.py` whether `analyze` reads it; whether `optimize` finds st
 60% of its parameters; and whether the result is trained for a step, saved, loaded and exported as
 ONNX; else why not. Each outcome is written at once, and the same command goes on where an earlier
 run stopped: first `analyze` for all networks, then `optimize`, then what is done with its results,
-quick networks first. `--jobs N` networks are measured at a time.
+quick and small networks first. `--jobs N` networks are measured at a time.
 `coverage-networks.csv` has the sizes from which the networks were chosen.
 """
 
@@ -77,7 +77,7 @@ def _measure(
     limits: Limits,
     jobs: int,
 ) -> None:
-    """Do the steps that no row has, quick networks first."""
+    """Do the steps that no row has, quick and small networks first."""
     commit = provenance(COMMAND).commit
 
     def measure(network: Candidate) -> None:
@@ -87,7 +87,9 @@ def _measure(
             rows.add(network, image, outcome, commit)
             print(network.network, outcome.step, outcome.status, outcome.why, flush=True)
 
-    order = sorted(networks, key=lambda network: rows.seconds(network.network, ANALYZE))
+    order = sorted(
+        networks, key=lambda network: (rows.seconds(network.network, ANALYZE) + 1) * network.params
+    )
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(measure, order))
 

@@ -19,8 +19,8 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
     at = f" Rows are of commits {listed(commits)}." if len(commits) > 1 else ""
     unfinished = sum(bool(rows.left(network.network, STEPS)) for network in networks)
     rest = (
-        f" {unfinished} of {len(networks)} networks have steps that were not tried yet, those "
-        f"whose {ANALYZE} took longest: the same command goes on with them."
+        f" {unfinished} of {len(networks)} networks have steps that were not tried yet, large "
+        f"ones and those whose {ANALYZE} took long: the same command goes on with them."
     )
     parts = [
         "# Coverage on networks of timm and torchvision",
@@ -33,7 +33,7 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
         "*analyze* reads the network. *stages* and *blocks* are `ifspace optimize --params P` "
         f"with P {SHARE:.0%} of the parameters: with `--stages-only`, and as it is, with blocks "
         "for every layer; where these are over the budget, with `--classifier` too. The searches "
-        "have 30 s. Of each result: *train* "
+        "have 30 s of it. Of each result: *train* "
         "is one step of SGD on two images that changes weights; *save* writes it as safetensors; "
         "*load* reads that file, with the same outputs; *onnx* is exported and has the same "
         "outputs in ONNX Runtime, within 0.001 of the largest.",

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -54,6 +55,8 @@ PASSES: Final = ((ANALYZE,), OPTIMIZE, tuple(s for s in STEPS if s.partition(" "
 SHARE: Final = 0.6
 # A process that waits is ended too, after so many times its limit.
 _PATIENCE: Final = 10
+# Of the searches in `optimize`, as processor time.
+_SEARCH_S: Final = 30
 # What every process imports, imported once.
 _SHARED: Final = (__name__, networks.__name__)
 
@@ -142,7 +145,7 @@ class _Subject:
             blocks=blocks,
             budgets=Budgets(params=self.budget),
             keep_stages=blocks is not None,
-            search=Search(time_limit_s=30),
+            search=Search(time_limit_s=_SEARCH_S * _waiting()),
         )
         optimization, with_classifier = optimize(start, graph, problem), ""
         if optimization.network is None and blocks is not None and not optimization.is_out_of_time:
@@ -204,6 +207,12 @@ class _Subject:
     def _run(self, model: nn.Module) -> list[Tensor]:
         with evaluated(model):
             return _outputs(model(self._images(1)))
+
+
+def _waiting() -> float:
+    """Return the time by the clock over the processor time of this process: other work may run."""
+    lifetime_s = time.time() - psutil.Process().create_time()
+    return max(lifetime_s / time.process_time(), 1)
 
 
 def _outputs(value: Any) -> list[Tensor]:
