@@ -568,6 +568,17 @@ def _by_hooks(model: nn.Module, image: Tensor, params: int, error: Exception) ->
     except AssertionError as second:
         raise _assertion_error(second, image) from None
     except Exception as second:
+        if image.dim() == 4 and is_one_dimensional(model):
+            channels = next(
+                (layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv1d)), 3
+            )
+            raise KernelError.because(
+                "the network is 1-D, its convolutions are nn.Conv1d",
+                got=f"an image {list(image.shape)}",
+                allowed="channels x length, [N, C, L]",
+                remedy=f"write it like {channels}x64, in Python ({channels}, 64)",
+                argument="input",
+            ) from None
         fact = "the network does not take the image"
         raise _part_error(fact, model, image) or KernelError.because(
             fact,

@@ -71,6 +71,7 @@ NETWORKS: dict[str, tuple[nn.Module, type[IfspaceError]]] = {
     "three dimensions": (Video(), SettingError),
     "lazy": (nn.Sequential(nn.LazyConv2d(4, 3)), SettingError),
     "another image": (nn.Sequential(conv(4, 8)), KernelError),
+    "lines": (nn.Sequential(nn.Conv1d(8, 8, 3)), KernelError),
     "too small an image": (nn.Sequential(nn.Conv2d(3, 8, 17)), KernelError),
 }
 
