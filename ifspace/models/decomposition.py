@@ -741,14 +741,18 @@ def _replacement(
 
 
 class _Peaks:
-    """The most elements that are live at once in the network while a convolution runs."""
+    """The most elements that are live at once in the network while a convolution runs.
+
+    0 for one that reads a constant: what no image changes is not counted.
+    """
 
     def __init__(self, conv: ReplaceableConv, live: LiveSchedule | None) -> None:
         self.conv, self.live = conv, live
         self.before = 0
         if live is not None:
             elements = live.schedule.live()
-            self.before = max(elements[index] for index in live.steps_of(conv.name))
+            self.before = max((elements[index] for index in live.steps_of(conv.name)), default=0)
+            self.live = live if self.before else None
         # Blocks of the same widths need as much, whatever their groups.
         self._after: dict[tuple[Schedule, ...], int] = {}
 

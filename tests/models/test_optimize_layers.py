@@ -151,6 +151,23 @@ def test_what_a_layer_may_become() -> None:
     assert reasons["Halved, not a plain nn.Linear"] == ("mlp.2",)
 
 
+def test_a_layer_that_reads_a_constant_may_be_replaced_too() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.code = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 1)
+            self.register_buffer("positions", torch.rand(1, 32, 16, 16))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x) + self.code(self.positions)
+
+    model = Positions()
+    plan = plan_decomposition(model, m.trace(model, IMAGE), m.Blocks("front"))
+    (layer,) = plan.replaced
+    assert (layer.name, layer.peaks) == ("code", (0, 0))  # what no image changes is not counted
+    assert plan.params[1] < plan.params[0] == params(model)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("c_in", "c_out"), [(96, 24), (64, 64), (48, 128)])
 def test_fronts_have_the_full_field_and_cost_less_than_the_layer(c_in: int, c_out: int) -> None:
