@@ -211,7 +211,7 @@ class _Subject:
 
 def _waiting() -> float:
     """Return the time by the clock over the processor time of this process: other work may run."""
-    lifetime_s = time.time() - psutil.Process().create_time()
+    lifetime_s: float = time.time() - psutil.Process().create_time()
     return max(lifetime_s / time.process_time(), 1)
 
 

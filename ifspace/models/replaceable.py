@@ -387,9 +387,9 @@ def _computes_linear(module: nn.Linear) -> bool:
     """
     weight = torch.linspace(-1, 1, module.weight.numel()).reshape(module.weight.shape)
     values = {"weight": weight, "bias": torch.linspace(1, 2, module.out_features)}
-    if module.bias is None:
-        del values["bias"]
-    if dict(module.named_parameters()).keys() != values.keys():
+    parameters = dict(module.named_parameters())
+    values = {name: tensor for name, tensor in values.items() if name in parameters}
+    if parameters.keys() != values.keys():
         return False
     x = torch.linspace(-2, 1, 2 * module.in_features).reshape(2, -1)
     try:
