@@ -11,7 +11,7 @@ quick and small networks first. `--jobs N` networks are measured at a time.
 
 import argparse
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Final
 
@@ -90,8 +90,8 @@ def _measure(
     order = sorted(
         networks, key=lambda network: (rows.seconds(network.network, ANALYZE) + 1) * network.params
     )
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(measure, order))
+    with ThreadPool(jobs) as pool:
+        pool.map(measure, order, chunksize=1)
 
 
 if __name__ == "__main__":
