@@ -11,8 +11,8 @@ quick and small networks first. `--jobs N` networks are measured at a time.
 
 import argparse
 from collections.abc import Sequence
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from threading import Thread
 from typing import Final
 
 from experiments.coverage.networks import (
@@ -90,8 +90,17 @@ def _measure(
     order = sorted(
         networks, key=lambda network: (rows.seconds(network.network, ANALYZE) + 1) * network.params
     )
-    with ThreadPool(jobs) as pool:
-        pool.map(measure, order, chunksize=1)
+    waiting = iter(order)
+
+    def measure_waiting() -> None:
+        for network in waiting:
+            measure(network)
+
+    threads = [Thread(target=measure_waiting) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 if __name__ == "__main__":
