@@ -1,7 +1,8 @@
 """A study: the cheapest full-field block of every design of a catalogue, at widths that are used.
 
 `python -m experiments.groups_study` reads `results/catalogue-64.parquet` for the designs and
-writes `groups-study.md`, `.csv`, `.svg` and `.png` into `results/`. Shapes are C = F at powers of
+writes `groups-study.md`, `.csv`, `.svg` and `.png` into `results/`. `--backend` and `--address`
+work on a cluster that is there, as those of `ifspace enumerate`. Shapes are C = F at powers of
 two, and the pairs of widths around the 3x3 layers of MobileNet and ResNet-50.
 """
 
@@ -17,6 +18,7 @@ from ifspace.bench.record import list_in_readme, provenance
 from ifspace.block import Composition
 from ifspace.catalogue import load, published_names
 from ifspace.catalogue.design import PUBLISHED
+from ifspace.cli.backend import add_backend_arguments, joined
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.parallel import over_shards, workers
@@ -83,19 +85,32 @@ def cheapest(problems: Sequence[GroupsProblem]) -> list[CheapestBlock]:
     return blocks
 
 
+def cheapest_blocks(
+    problems: Sequence[GroupsProblem], jobs: int | None = None, shard: int = 200
+) -> list[CheapestBlock]:
+    """Return the same by `jobs` workers, each of which solves `shard` problems at a time.
+
+    Without a number as many as the caller's `joblib.parallel_config` has, or one a core.
+    """
+    shards = [problems[n : n + shard] for n in range(0, len(problems), shard)]
+    return [row for part in over_shards(cheapest, shards, workers(jobs)) for row in part]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--catalogue", type=Path, default=Path("results/catalogue-64.parquet"))
     parser.add_argument("--max-len", type=int, default=6)
+    parser.add_argument("--jobs", type=int)
+    add_backend_arguments(parser)
     options = parser.parse_args(arguments)
     compositions = [d.block.composition for d in load(options.catalogue).designs]
     compositions = [kinds for kinds in compositions if len(kinds) <= options.max_len]
     pairs = list(dict.fromkeys(pair for shapes in SHAPES.values() for pair in shapes))
     problems = [GroupsProblem(kinds, *pair) for pair in pairs for kinds in compositions]
-    shards = [problems[n : n + 200] for n in range(0, len(problems), 200)]
-    blocks = [row for part in over_shards(cheapest, shards, workers(None)) for row in part]
+    with joined(options.backend, options.address):
+        blocks = cheapest_blocks(problems, options.jobs)
     narrow = cheapest(
         [
             GroupsProblem(Composition.parse(composition), *pair, QUARTER)

@@ -23,7 +23,7 @@ from benchmarks.measure import write_results
 from ifspace.bench.record import provenance
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.catalogue.shards import Shards
-from ifspace.cli.backend import BACKENDS, joined
+from ifspace.cli.backend import add_backend_arguments, joined
 from ifspace.enumerate.run import estimate_run, run_in_folder
 from ifspace.enumerate.satisfiable import check_floors
 from ifspace.errors import SettingError
@@ -114,8 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--first", type=int, metavar="N")
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--shard", metavar="I/N")
-    parser.add_argument("--backend", choices=list(BACKENDS))
-    parser.add_argument("--address")
+    add_backend_arguments(parser)
     parser.add_argument("--estimate", action="store_true")
     options = parser.parse_args(arguments)
     study = Study.of(options.networks, options.max_len)

@@ -42,6 +42,19 @@ def workers(jobs: int | None) -> int:
     return jobs
 
 
+def workers_or_one(jobs: int | None) -> int:
+    """Return the number of workers for work that is often too short to share: one if not given.
+
+    That is `jobs`, or as many as the caller's `joblib.parallel_config` has.
+
+    >>> workers_or_one(None), workers_or_one(3)
+    (1, 3)
+
+    Raises: SettingError below 1.
+    """
+    return configured_workers() or 1 if jobs is None else workers(jobs)
+
+
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -9,18 +9,33 @@ import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import brute_groups
 import joblib
+import numpy as np
 import psutil
 import pytest
+from brute_force import assert_same_designs
 
+from experiments import groups_study
+from experiments.groups_study import cheapest_blocks
+from ifspace.block import Composition
 from ifspace.catalogue import load, save
 from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.cli.backend import joined
 from ifspace.enumerate import run as runs
 from ifspace.enumerate import search
 from ifspace.enumerate.run import run_in_folder
 from ifspace.enumerate.search import enumerate_designs
+from ifspace.groups.problem import GroupsProblem
 from ifspace.parallel import configured_workers, over_shards
+from ifspace.scores import LayerList, validation
+from ifspace.scores.published import TrainedNetwork
+from ifspace.scores.tables import network_sets
+from ifspace.scores.validation import validate
+from ifspace.stages import allocate
+from ifspace.stages.entry import layout
 
 SETTINGS = (EnumerationSetting(channels=8, max_len=4),)
 COMMAND = ("enumerate", "-C", "8", "--max-len", "4")
@@ -35,6 +50,7 @@ def split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "MOST_SHARDS", PARTS)
     monkeypatch.setattr(runs, "PART_S", 1e-6)
     monkeypatch.setattr(runs, "MOST_PARTS", PARTS)
+    monkeypatch.setattr(allocate, "SHARD", 2)
 
 
 def digest(path: Path) -> str:
@@ -126,6 +142,74 @@ def dask(tmp_path: Path) -> Iterator[DaskCluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+def of_every_feature() -> list[str]:
+    """What is shared among workers, on the engine of the caller; brute force finds the same."""
+    setting = EnumerationSetting(channels=4, max_len=3)
+    catalogue = enumerate_designs([setting])
+    assert_same_designs(catalogue.designs, setting)
+    problems = [
+        GroupsProblem(Composition.parse(text), 4, out)
+        for text in ("DW+PW", "GPW+SH+DW+GPW", "DW+RPW", "GC+SH+GPW")
+        for out in (4, 8)
+    ]
+    blocks = cheapest_blocks(problems, shard=2)
+    assert [block.params for block in blocks] == [
+        cost for problem in problems if (cost := brute_groups.least(problem)) is not None
+    ]
+    random = np.random.default_rng(0)
+    layers = [f"3/1/8/{8 * n}/1/8;3/1/{8 * n}/{8 * n}/1/8" for n in range(1, 21)]
+    networks = [
+        TrainedNetwork(f"n{n}", f"set {n % 2}", LayerList.parse(text), random.normal(50, 9), {})
+        for n, text in enumerate(layers)
+    ]
+    validation = validate(network_sets(networks), resamples=10)
+    layouts = layout(
+        stages=(16, 8),
+        depths=(2, 2),
+        widths=(8, 16),
+        blocks=[["DW+PW", "DW+GPW+SH+GPW"]],
+        top=2,
+    )
+    return [repr(answer) for answer in (catalogue, blocks, validation, layouts.plans)]
+
+
+def seen_by(threads: set[int], work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def seen(shard: Any) -> Any:
+        threads.add(threading.get_ident())
+        return work(shard)
+
+    return seen
+
+
+def test_every_feature_is_done_on_the_engine_of_the_caller(
+    split: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = of_every_feature()
+    threads: dict[str, set[int]] = {}
+    for module, name in (
+        (search, "solve"),
+        (groups_study, "cheapest"),
+        (validation, "_compare"),
+        (allocate, "_solve_cases"),
+    ):
+        seen = threads.setdefault(name, set())
+        monkeypatch.setattr(module, name, seen_by(seen, getattr(module, name)))
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        assert of_every_feature() == expected
+    assert all(threads.values())
+    assert threading.get_ident() not in set.union(*threads.values())
+
+
+@pytest.mark.slow
+def test_dask_does_the_work_of_every_feature(dask: DaskCluster, split: None) -> None:
+    expected = of_every_feature()
+    spent = [sum(psutil.Process(worker.pid).cpu_times()[:2]) for worker in dask.workers]
+    with joined("dask", str(dask.address)):
+        assert of_every_feature() == expected
+    for worker, before in zip(dask.workers, spent, strict=True):
+        assert sum(psutil.Process(worker.pid).cpu_times()[:2]) > before
 
 
 @pytest.mark.slow

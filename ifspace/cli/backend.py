@@ -1,5 +1,6 @@
 """Where the work of a command is done: on this machine, or on a cluster that is there already."""
 
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -20,6 +21,14 @@ BACKENDS: Final[Mapping[str, tuple[str, str]]] = {
 # How long a cluster may take to answer.
 CONNECT_S: Final = 10
 LEAVE_S: Final = 1
+_BACKEND_HELP: Final = (
+    "Where the work is done: loky, worker processes of this machine, if not given; dask or ray, a "
+    "cluster that runs already."
+)
+_ADDRESS_HELP: Final = (
+    "Of the cluster: of Dask its scheduler, such as tcp://10.0.0.1:8786, or its scheduler file; of "
+    "Ray such as auto."
+)
 
 
 def backend_options() -> Callable[[Command], Command]:
@@ -27,28 +36,40 @@ def backend_options() -> Callable[[Command], Command]:
 
     def add(function: Command) -> Command:
         @wraps(function)
-        def command(*, backend: str | None, address: str | None, **values: Any) -> Any:
+        def command(
+            *context: click.Context, backend: str | None, address: str | None, **values: Any
+        ) -> Any:
             with joined(backend, address):
-                return function(**values)
+                return function(*context, **values)
 
         return with_options(
             (
                 click.option(
                     "--backend",
                     type=OneOf(list(BACKENDS)),
-                    help="Where the work is done: loky, worker processes of this machine, if not "
-                    "given; dask or ray, a cluster that runs already.",
+                    help=_BACKEND_HELP,
                 ),
                 click.option(
                     "--address",
                     metavar="ADDRESS",
-                    help="Of the cluster: of Dask its scheduler, such as tcp://10.0.0.1:8786, or "
-                    "its scheduler file; of Ray such as auto.",
+                    help=_ADDRESS_HELP,
                 ),
             )
         )(command)  # type: ignore[return-value]
 
     return add
+
+
+def add_backend_arguments(parser: ArgumentParser) -> None:
+    """Add the same options to a program that is no command of `ifspace`; `joined` takes them.
+
+    >>> parser = ArgumentParser()
+    >>> add_backend_arguments(parser)
+    >>> parser.parse_args(["--backend", "dask", "--address", "scheduler.json"]).address
+    'scheduler.json'
+    """
+    parser.add_argument("--backend", choices=list(BACKENDS), help=_BACKEND_HELP)
+    parser.add_argument("--address", help=_ADDRESS_HELP)
 
 
 @contextmanager

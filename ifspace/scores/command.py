@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ifspace.cli.backend import backend_options
 from ifspace.cli.options import FILE, Output, WholeNumber, output_options, shared, with_options
 from ifspace.cli.progress import ProgressBar
 from ifspace.models.options import (
@@ -141,6 +142,12 @@ def _scored(
         ),
         shared("alpha", help="The decay of the gain."),
         click.option(
+            "--jobs",
+            type=WholeNumber(1),
+            metavar="N",
+            help="Workers that share the scores; if not given those of a cluster, or one.",
+        ),
+        click.option(
             "--figure",
             type=FILE,
             metavar="FILE",
@@ -148,6 +155,7 @@ def _scored(
         ),
     )
 )
+@backend_options()
 @output_options()
 def validate_command(
     output: Output,
@@ -156,6 +164,7 @@ def validate_command(
     resamples: int,
     seed: int,
     alpha: float,
+    jobs: int | None,
     figure: Path | None,
 ) -> None:
     """Show how every score and count orders trained networks by their accuracies.
@@ -181,7 +190,9 @@ def validate_command(
     with ProgressBar("scoring", quiet=output.quiet) as bar:
         sets = network_sets(networks, alpha, bar)
     with ProgressBar("comparing", quiet=output.quiet) as bar:
-        result = validate(sets, against, resamples=resamples, seed=seed, alpha=alpha, progress=bar)
+        result = validate(
+            sets, against, resamples=resamples, seed=seed, alpha=alpha, jobs=jobs, progress=bar
+        )
     output.emit(validation_forms(result))
     if figure is not None:
         from ifspace.scores.figure import draw

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from ifspace.errors import ARGUMENT, SettingError
-from ifspace.parallel import Progress
+from ifspace.parallel import Progress, as_completed, workers_or_one
 from ifspace.scores.statistics import (
     BudgetPicks,
     Column,
@@ -129,14 +129,17 @@ def validate(
     resamples: int = RESAMPLES,
     seed: int = SEED,
     alpha: float = 3,
+    jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Validation:
     """Return how every score and count orders the networks of every set.
 
     `against`: a score or count whose statistics are subtracted, resample by resample. `alpha` is
-    recorded: the decay of the gain that the sets were scored with.
+    recorded: the decay of the gain that the sets were scored with. `jobs` workers share the scores
+    of all sets, if not given those of the caller's `joblib.parallel_config`, or one: the result is
+    the same.
 
-    Raises: SettingError for an unknown score, and resamples out of range.
+    Raises: SettingError for an unknown score, and resamples or jobs out of range.
     """
     count = whole_number(resamples, "resamples", 1, MAX_RESAMPLES)
     if not sets:
@@ -149,12 +152,24 @@ def validate(
         )
     if against is not None:
         choice(against, "against", sets[0].measures)
+    shards = [
+        _Shard(networks, names, count, seed)
+        for networks in sets
+        for names in _shared_out(tuple(networks.measures), workers_or_one(jobs))
+    ]
+    compared: dict[int, _Compared] = {}
+    for index, part in as_completed(_compare, shards, workers_or_one(jobs)):
+        compared[index] = part
+        if progress is not None:
+            progress(len(compared), len(shards))
     rows: list[ValidationRow] = []
     random_picks = {}
-    for number, networks in enumerate(sets, start=1):
-        comparison = _Comparison(networks, count, seed)
-        samples = {name: comparison.samples(name) for name in networks.measures}
-        random_picks[networks.name] = comparison.random_pick()
+    for networks in sets:
+        parts = [compared[n] for n, shard in enumerate(shards) if shard.networks is networks]
+        all_samples = {name: columns for part in parts for name, columns in part.samples.items()}
+        samples = {name: all_samples[name] for name in networks.measures}
+        counts = parts[0].networks
+        random_picks[networks.name] = parts[0].random_pick
         base = samples.get(against or "")
         for name, by_place in samples.items():
             if name == against:
@@ -164,11 +179,42 @@ def validate(
                     key: Estimate.of(column if base is None else column - base[where][key])
                     for key, column in columns.items()
                 }
-                places = comparison.networks[where]
-                rows.append(ValidationRow(networks.name, name, where, places, statistics, against))
-        if progress is not None:
-            progress(number, len(sets))
+                row = networks.name, name, where, counts[where], statistics, against
+                rows.append(ValidationRow(*row))
     return Validation(tuple(rows), count, seed, alpha, random_picks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """Some scores of a set, which are compared with the accuracies in `count` resamples."""
+
+    networks: NetworkSet
+    names: tuple[str, ...]
+    count: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """What some scores of a set came to: the samples of each by place, and what the set has.
+
+    `networks`: how many are compared at each place. `random_pick`: its mean percentile.
+    """
+
+    samples: Mapping[str, dict[str, Samples]]
+    networks: Mapping[str, int]
+    random_pick: float
+
+
+def _shared_out(names: Sequence[str], count: int) -> list[tuple[str, ...]]:
+    """Return names in so many shares, none of them empty."""
+    return [share for n in range(count) if (share := tuple(names[n::count]))]
+
+
+def _compare(shard: _Shard) -> _Compared:
+    comparison = _Comparison(shard.networks, shard.count, shard.seed)
+    samples = {name: comparison.samples(name) for name in shard.names}
+    return _Compared(samples, comparison.networks, comparison.random_pick())
 
 
 class _Comparison:

@@ -36,7 +36,7 @@ from ifspace.groups.remedy import TIME_LIMIT_S as REMEDY_LIMIT_S
 from ifspace.groups.solve import cheapest_groups
 from ifspace.latency import DECIMALS, bench_command, case_text, latency_of, shape_text
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
-from ifspace.parallel import over_shards
+from ifspace.parallel import over_shards, workers_or_one
 from ifspace.reach import channel_field
 from ifspace.stages.layout import Layout, Stage
 from ifspace.stages.objectives import COSTS, OBJECTIVES, tie_breakers, totals_by_depth
@@ -64,13 +64,14 @@ def best_stages(
     problem: StagesProblem,
     top: int = 1,
     time_limit_s: float | None = None,
-    jobs: int | None = 1,
+    jobs: int | None = None,
     announce: Callable[[ParamsRange], None] | None = None,
     distance: int = 1,
 ) -> Answer[StagePlan]:
     """Return the `top` layouts of the greatest objective within the budgets, best first.
 
-    Status and bound are those of the first; `jobs` processes look for open group counts.
+    Status and bound are those of the first; `jobs` workers look for open group counts, if not given
+    those of the caller's `joblib.parallel_config`, or one.
 
     >>> from ifspace.stages.networks import network
     >>> from ifspace.stages.problem import Budgets
@@ -252,7 +253,7 @@ class SizedChoices:
     """
 
     def __init__(
-        self, problem: StagesProblem, deadline: float | None = None, jobs: int | None = 1
+        self, problem: StagesProblem, deadline: float | None = None, jobs: int | None = None
     ) -> None:
         """Find open groups; check that every stage has a choice left."""
         self.problem = problem
@@ -393,7 +394,9 @@ def _forms(
         return {}
     seconds = seconds_left(deadline)
     shards = [(list(cases[n : n + SHARD]), forms, seconds) for n in range(0, len(cases), SHARD)]
-    return dict(pair for pairs in over_shards(_solve_cases, shards, jobs or 1) for pair in pairs)
+    return dict(
+        pair for pairs in over_shards(_solve_cases, shards, workers_or_one(jobs)) for pair in pairs
+    )
 
 
 def _solve_cases(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.answer import Status
+from ifspace.cli.backend import backend_options
 from ifspace.cli.latency import latency_options, notes_at_sides, read_latencies
 from ifspace.cli.options import (
     AMOUNT,
@@ -525,9 +526,7 @@ _LAYOUT_OPTIONS: Final = (
         "--jobs",
         type=WholeNumber(1),
         metavar="N",
-        default=1,
-        show_default=True,
-        help="Processes that look for open group counts.",
+        help="Workers that look for open group counts; if not given those of a cluster, or one.",
     ),
     shared("save", help=_SAVE_HELP),
 )
@@ -583,6 +582,7 @@ def organize_command(
 
 @click.command("layout", short_help="Choose depths, widths and blocks of stages within budgets.")
 @with_options(_LAYOUT_OPTIONS)
+@backend_options()
 @output_options()
 @click.pass_context
 def layout_command(
@@ -597,7 +597,7 @@ def layout_command(
     distance: int,
     budgets: dict[str, dict[str, Any]] | None,
     time_limit: float | None,
-    jobs: int,
+    jobs: int | None,
     save: Path | None,
     kernel: int | None,
     latency: Path | None,

@@ -107,7 +107,7 @@ def layout(
     top: int = 1,
     distance: int = 1,
     time_limit_s: float | None = None,
-    jobs: int | None = 1,
+    jobs: int | None = None,
 ) -> Answer[StagePlan]:
     """Return the `top` stage layouts of the greatest objective within budgets, best first.
 
