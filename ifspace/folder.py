@@ -46,6 +46,9 @@ class Folder(Protocol):
         Raises: OutputError when it cannot be written.
         """
 
+    def arrow(self) -> tuple[Any, str]:
+        """Return the file system as pyarrow has it, and the path of the folder there."""
+
     def locked(self, part: str | None = None) -> Any:
         """Return a context in which no other run works in the folder, or in a part of it.
 
@@ -107,6 +110,12 @@ class LocalFolder:
         self._make()
         with replacing(self.path / name) as file:
             file.write_bytes(content)
+
+    def arrow(self) -> tuple[Any, str]:
+        """Return the file system as pyarrow has it, and the path of the folder there."""
+        from pyarrow.fs import LocalFileSystem
+
+        return LocalFileSystem(), str(self.path)
 
     @contextmanager
     def locked(self, part: str | None = None) -> Iterator[None]:
@@ -249,6 +258,12 @@ class RemoteFolder:
             self._files.pipe_file(f"{self._path}/{name}", content)
         except OSError as error:
             raise _unwritable(f"{self._url}/{name}", error) from None
+
+    def arrow(self) -> tuple[Any, str]:
+        """Return the file system as pyarrow has it, and the path of the folder there."""
+        from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+        return PyFileSystem(FSSpecHandler(self._files)), self._path
 
     @contextmanager
     def locked(self, part: str | None = None) -> Iterator[None]:

@@ -84,6 +84,10 @@ class PeakMemory:
     side: int
     dtype: str
 
+    def unit(self, dims: int) -> int:
+        """Return the bytes of an element per output pixel, for one image."""
+        return int(self.side**dims * BYTES[self.dtype])
+
     def keeps(self, design: Design) -> bool:
         """Return whether a design keeps it, for one image."""
         return peak_bytes(design, self.side, self.dtype) <= self.most
@@ -289,6 +293,24 @@ def _no_less(ms: Fraction) -> float:
     return ceil(ms * scale) / scale
 
 
+def within_bounds(
+    designs: Sequence[Design],
+    bounds: Mapping[str, int | None],
+    floors: Floors = NO_FLOORS,
+    peak_memory: PeakMemory | None = None,
+    latency: BlockLatency | None = None,
+    latency_ms: Fraction | float | None = None,
+) -> list[Design]:
+    """Return the designs within bounds, which are those of `best`, in their order.
+
+    >>> within_bounds((), {"params": 1000})
+    []
+    """
+    times = {} if latency is None else _times(designs, latency)
+    limits = _limits(bounds, floors, peak_memory, latency_ms, times)
+    return [design for design in designs if all(limit.keeps(design) for limit in limits)]
+
+
 def usable(designs: Iterable[Design], kinds: Iterable[str] | None) -> list[Design]:
     """Return the designs of some kinds alone; all of them for None.
 
@@ -313,13 +335,30 @@ def check_floors(catalogue: Catalogue, floors: Floors, channels: int | None = No
 
     Raises: SettingError otherwise, with the command that answers.
     """
+
+    def counts(setting: EnumerationSetting) -> tuple[int, int]:
+        designs = catalogue.designs_of(setting)
+        return sum(not design.sized.meets(floors) for design in designs), len(designs)
+
+    check_answers(catalogue.settings, floors, channels, counts)
+
+
+def check_answers(
+    settings: Iterable[EnumerationSetting],
+    floors: Floors,
+    channels: int | None,
+    counts: Callable[[EnumerationSetting], tuple[int, int]],
+) -> None:
+    """Check the same, given how many rows of a setting lack the floors and how many there are.
+
+    Raises: SettingError as `check_floors`.
+    """
     if not floors:
         return
-    for setting in catalogue.settings:
+    for setting in settings:
         if channels not in (None, setting.channels) or setting.floors == floors:
             continue
-        designs = catalogue.designs_of(setting)
-        failing = sum(not design.sized.meets(floors) for design in designs)
+        failing, rows = counts(setting)
         of_least_fan_in = floors.names == ("least_fan_in",) and setting.front
         if setting.floors.cover(floors) and (not failing or of_least_fan_in):
             continue
@@ -328,7 +367,7 @@ def check_floors(catalogue: Catalogue, floors: Floors, channels: int | None = No
         )
         raise SettingError.because(
             "floors that the catalogue was not made for",
-            got=f"{floors}, which {failing:,} of {len(designs):,} entries lack",
+            got=f"{floors}, which {failing:,} of {rows:,} entries lack",
             allowed="those it was made with",
             remedy=f"`ifspace enumerate {options}` answers",
             argument=floors.names[0],

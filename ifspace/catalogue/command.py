@@ -123,9 +123,10 @@ def command(
     """Say which block of CATALOGUE to use: the entries within all bounds, best first, and why.
 
     CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`, or the folder or URL of a run in
-    parts; one that is too long for memory is read within the bounds alone. Several, such as those
-    of the widths of a network, are read as one. Bounds include their value and
-    may end in k, M or G. Of blocks that are the same network, up to the order of channels, one is
+    parts; of more than 100,000 rows they are read some at a time, and only those that the table is
+    about are held. Several, such as those of the widths of a network, are read as one. Bounds
+    include their value and may end in k, M or G. Of blocks that are the same network, up to the
+    order of channels, one is
     listed: the one with the fewest layers; --all lists every one, with a
     number for each network. A block is dominated by another
     that is no worse in parameters, MACs, activations and layers, and in latency, peak memory and
@@ -145,16 +146,13 @@ def command(
     from ifspace.catalogue.best_text import BestReport
     from ifspace.catalogue.choose import AMOUNTS, next_better, tight_bounds, together, usable
     from ifspace.catalogue.design import one_a_network
+    from ifspace.catalogue.lazily import Question, count_entries, long_catalogues, needed
     from ifspace.catalogue.setting import option_text
     from ifspace.latency import at_side
     from ifspace.memory import BYTES
     from ifspace.serialize import json_text
     from ifspace.values import listed
 
-    # What a long catalogue is read within; --top and floors ask for what is beyond the bounds.
-    columns = {AMOUNTS[name][0]: bounds[name] for name in AMOUNTS if bounds[name] is not None}
-    most = None if top is not None or bounds["floors"] else columns
-    designs_on_file = together([load(path, check, most) for path in catalogues])
     peak = _peak_memory(peak_memory, side, dtype)
     of_peak = peak_memory is not None or by == "peak-memory"
     source = read_latencies(latency, batch, device, None if of_peak and not latency else dtype)
@@ -167,7 +165,33 @@ def command(
         "peak_memory": peak,
         **bounds,
     }
+    asked = Question(
+        limit if top is None else top,
+        each_width=top is not None,
+        by=by,
+        every_row=every_row,
+        kinds=kinds,
+        channels=channels,
+        bounds={name: bounds[name] for name in AMOUNTS},
+        floors=bounds["floors"],
+        peak_memory=peak,
+        latency=time_of,
+        latency_ms=latency_budget_ms,
+    )
+    shown_alone = top is not None or output.format == "table"
+    long = long_catalogues(catalogues, check) if shown_alone else None
+    if long is not None:
+        designs_on_file = together(needed(long, asked))
+    else:
+        # What a long catalogue is read within; --top and floors ask for what is beyond the bounds.
+        columns = {AMOUNTS[name][0]: bounds[name] for name in AMOUNTS if bounds[name] is not None}
+        most = None if top is not None or bounds["floors"] else columns
+        designs_on_file = together([load(path, check, most) for path in catalogues])
     choices = best(designs_on_file, by=by, every_row=every_row, **question)
+    entries = len(choices)
+    if long is not None and top is None:
+        # Beyond the first rows those of a long catalogue are not there.
+        choices, entries = choices[:limit], count_entries(long, asked)
     # The widths are in the order of the files.
     by_widths: dict[Any, list[tuple[Design, str]]] = (
         {design.replaces: [] for design in designs_on_file.designs} if top else {}
@@ -210,8 +234,8 @@ def command(
             output.note(note)
     for note in _notes(designs_on_file, [design for design, _ in rows], compared, top):
         output.note(note)
-    if top is None and len(rows) > limit and output.format == "table":
-        output.note(f"{limit} of {len(rows)} entries within the bounds; --limit shows more")
+    if top is None and entries > limit and output.format == "table":
+        output.note(f"{limit} of {entries} entries within the bounds; --limit shows more")
     if not rows:
         names = ", ".join(Path(path).name for path in catalogues)
         tight = tight_bounds(designs_on_file, **question)

@@ -8,6 +8,8 @@ workers is kept, so the same content is the same bytes. A file is written whole 
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
 from io import BytesIO
@@ -85,14 +87,72 @@ def load(
         in memory.
     """
     name = str(path)
-    if is_url(path) or Path(path).is_dir():
+    if is_folder(path):
         from ifspace.catalogue.shards import Shards
 
         return Shards.read(name).catalogue(most)
+    with _opened(path) as (parquet, about):
+        table, rows = _rows(parquet, name, most)
+        try:
+            columns = {name: table.column(name).to_pylist() for name in about.columns}
+            designs = from_columns(columns)
+            catalogue = Catalogue(about.settings, about.funnels, designs)
+            if rows > len(designs):
+                return catalogue  # a part of a long one
+            if about.schema == FIRST_SCHEMA:
+                catalogue = with_networks(catalogue)
+            checks = (check is None and rows <= CHECKED_ROWS) or check
+            wrong = wrong_cell(catalogue) if checks else ""
+        except (IfspaceError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _senseless(name, error) from None
+    if wrong:
+        raise unreadable(name, wrong)
+    return catalogue
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Return whether a catalogue is the folder of a run, or a URL of one."""
+    return is_url(path) or Path(path).is_dir()
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the file of a catalogue says of its rows.
+
+    `schema`: the version of its columns, which are `columns`; `rows`: how many it has.
+    """
+
+    settings: tuple[EnumerationSetting, ...]
+    funnels: tuple[Funnel, ...]
+    schema: int
+    columns: tuple[str, ...]
+    rows: int
+
+
+def read_about(path: str | os.PathLike[str]) -> About:
+    """Return what the file of a catalogue says of its rows, without reading them.
+
+    Raises: CatalogueError as `load`.
+    """
+    with _opened(path) as (_, about):
+        return about
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, About]]:
+    """Open the file of a catalogue: as Parquet, with what it says of its rows."""
+    import pyarrow
+    import pyarrow.parquet
+
+    name = str(path)
     try:
         storage.check_no_device(path)
         with Path(path).open("rb") as file:
-            table, rows = _read(file, name, most)
+            try:
+                parquet = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
+            except (pyarrow.ArrowException, ValueError, OSError):
+                raise unreadable(name, "no Parquet file, or only a part of one") from None
+            yield parquet, _about(parquet, name)
     except OSError as error:
         if isinstance(error, IfspaceError):
             raise
@@ -102,50 +162,45 @@ def load(
             allowed="a readable .parquet file",
             remedy="write one with `ifspace enumerate --out FILE.parquet`",
         ) from None
-    text = (table.schema.metadata or {}).get(METADATA_KEY)
+
+
+def _about(parquet: Any, name: str) -> About:
+    arrow = parquet.schema_arrow
+    text = (arrow.metadata or {}).get(METADATA_KEY)
     if text is None:
-        raise _unreadable(name, "a Parquet file of something else")
+        raise unreadable(name, "a Parquet file of something else")
     try:
         about = json.loads(text)
         if PART_KEY in about:
-            raise _unreadable(name, "a part of one: read the folder that it is in")
+            raise unreadable(name, "a part of one: read the folder that it is in")
         schema = about["schema"]
         if schema not in range(FIRST_SCHEMA, SCHEMA_VERSION + 1):
-            raise _unreadable(name, f"schema version {schema}, not {SCHEMA_VERSION}")
-        first = schema == FIRST_SCHEMA
+            raise unreadable(name, f"schema version {schema}, not {SCHEMA_VERSION}")
         columns = {name: column for name, column in COLUMNS.items() if column.since <= schema}
-        if not table.schema.equals(_schema(columns.values())):
-            raise _unreadable(name, "columns that the schema does not name")
-        if not first and about.pop("checksum", None) != _checksum(about):
-            raise _unreadable(name, "metadata that has changed since it was written")
+        if not arrow.equals(_schema(columns.values())):
+            raise unreadable(name, "columns that the schema does not name")
+        if schema != FIRST_SCHEMA and about.pop("checksum", None) != _checksum(about):
+            raise unreadable(name, "metadata that has changed since it was written")
         settings = from_plain(tuple[EnumerationSetting, ...], about["settings"], "settings")
         funnels = from_plain(tuple[Funnel, ...], about["funnels"], "funnels")
-        designs = from_columns({name: table.column(name).to_pylist() for name in columns})
-        catalogue = Catalogue(settings, funnels, designs)
-        if rows > len(designs):
-            return catalogue  # a part of a long one
-        if first:
-            catalogue = with_networks(catalogue)
-        wrong = wrong_cell(catalogue) if (check is None and rows <= CHECKED_ROWS) or check else ""
-        if wrong:
-            raise _unreadable(name, wrong)
     except CatalogueError:
         raise
-    except IfspaceError as error:
-        raise _unreadable(name, f"provenance that makes no sense ({error.finding})") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise _unreadable(name, "provenance that makes no sense") from None
-    return catalogue
+    except (IfspaceError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _senseless(name, error) from None
+    return About(settings, funnels, schema, tuple(columns), parquet.metadata.num_rows)
 
 
-def _read(file: Any, name: str, most: Mapping[str, int] | None) -> tuple[Any, int]:
+def _senseless(name: str, error: Exception) -> CatalogueError:
+    fact = f" ({error.finding})" if isinstance(error, IfspaceError) else ""
+    return unreadable(name, f"provenance that makes no sense{fact}")
+
+
+def _rows(parquet: Any, name: str, most: Mapping[str, int] | None) -> tuple[Any, int]:
     """Return the rows of a file that are held in memory, and how many it has."""
     import pyarrow
-    import pyarrow.parquet
 
+    rows = parquet.metadata.num_rows
     try:
-        parquet = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
-        rows = parquet.metadata.num_rows
         if rows <= MAX_ROWS:
             return parquet.read(), rows
         kept: list[Any] = []
@@ -157,7 +212,7 @@ def _read(file: Any, name: str, most: Mapping[str, int] | None) -> tuple[Any, in
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         if isinstance(error, IfspaceError):
             raise
-        raise _unreadable(name, "no Parquet file, or only a part of one") from None
+        raise unreadable(name, "no Parquet file, or only a part of one") from None
     return pyarrow.Table.from_batches(kept, parquet.schema_arrow), rows
 
 
@@ -296,25 +351,25 @@ def read_part(
         about = json.loads((parquet.schema_arrow.metadata or {})[METADATA_KEY])
         checksum = about.pop("checksum")
         if checksum != _checksum(about) or not parquet.schema_arrow.equals(_schema()):
-            raise _unreadable(name, "metadata that has changed since it was written", remedy)
+            raise unreadable(name, "metadata that has changed since it was written", remedy)
         if (about["run"], about[PART_KEY]) != (key, index):
             run = "this run" if about["run"] == key else "another run"
-            raise _unreadable(name, f"part {about[PART_KEY] + 1} of {run}", remedy)
+            raise unreadable(name, f"part {about[PART_KEY] + 1} of {run}", remedy)
         if about["rows"] != parquet.metadata.num_rows:
-            raise _unreadable(name, "rows missing", remedy)
+            raise unreadable(name, "rows missing", remedy)
         funnel = from_plain(Funnel, about["funnel"])
         amounts = tuple((tuple(compared), count) for compared, count in about["amounts"])
     except CatalogueError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, IfspaceError):
-        raise _unreadable(name, "no Parquet file, or only a part of one", remedy) from None
+        raise unreadable(name, "no Parquet file, or only a part of one", remedy) from None
 
     def designs() -> Iterator[tuple[Design, ...]]:
         try:
             for batch in parquet.iter_batches(PART_ROWS):
                 yield from_columns(batch.to_pydict())
         except (pyarrow.ArrowException, OSError, ValueError, IfspaceError):
-            raise _unreadable(name, "damaged pages", remedy) from None
+            raise unreadable(name, "damaged pages", remedy) from None
 
     return Part((), funnel, amounts), designs()
 
@@ -332,7 +387,8 @@ def version() -> str:
         return "unknown"
 
 
-def _unreadable(name: str, got: str, remedy: str = _ANEW) -> CatalogueError:
+def unreadable(name: str, got: str, remedy: str = _ANEW) -> CatalogueError:
+    """Return the error of a catalogue that cannot be read."""
     return CatalogueError.because(
         f"{name} is not a catalogue that can be read",
         got=got,

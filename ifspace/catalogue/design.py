@@ -535,17 +535,17 @@ def one_a_network(designs: Iterable[Design]) -> tuple[tuple[Design, tuple[Design
 
     The representative is the first of those given, by `Design.representative_key`. Designs for
     other widths, or whose network is not known, are networks of their own. The networks are in the
-    order of their first designs.
+    order of their representatives.
     """
     every = tuple(designs)
     networks: dict[int, list[Design]] = {}
     for number, design in zip(network_numbers(every), every, strict=True):
         networks.setdefault(number, []).append(design)
-    pairs = []
+    others: dict[int, tuple[Design, ...]] = {}
     for members in networks.values():
         first = min(members, key=lambda design: design.representative_key)
-        pairs.append((first, tuple(design for design in members if design is not first)))
-    return tuple(pairs)
+        others[id(first)] = tuple(design for design in members if design is not first)
+    return tuple((design, others[id(design)]) for design in every if id(design) in others)
 
 
 def network_numbers(designs: Iterable[Design]) -> tuple[int, ...]:
@@ -622,12 +622,23 @@ def wrong_cell(catalogue: Catalogue) -> str:
     The costs, the layers and, unless the permutation was free, the field are recomputed from the
     notation of the block; every row must be of one of the settings, and no row be missing.
     """
-    settings = {setting.replaced: setting for setting in catalogue.settings}
     rows = sum(funnel.rows for funnel in catalogue.funnels)
     if len(catalogue.designs) != rows:
         return f"{len(catalogue.designs)} rows, {rows} in the funnels"
-    for number, design in enumerate(catalogue.designs, 1):
-        setting = settings.get(design.replaces)
+    return wrong_row(catalogue.designs, catalogue.settings)
+
+
+def wrong_row(
+    designs: Iterable[Design], settings: Iterable[EnumerationSetting], first: int = 1
+) -> str:
+    """Return the same of some rows alone, which are numbered from `first`.
+
+    >>> wrong_row((), ())
+    ''
+    """
+    of_widths = {setting.replaced: setting for setting in settings}
+    for number, design in enumerate(designs, first):
+        setting = of_widths.get(design.replaces)
         if setting is None:
             return f"row {number}: no setting of its widths"
         sized, field = design.sized, None

@@ -26,7 +26,7 @@ from ifspace.catalogue.dataset import (
     write_parquet,
 )
 from ifspace.catalogue.design import Catalogue, Design, Funnel
-from ifspace.catalogue.parts import Part, Whole, in_order
+from ifspace.catalogue.parts import Compared, Part, Whole, in_order
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import CatalogueError, IfspaceError, OutputError
 from ifspace.folder import Folder, open_folder
@@ -227,6 +227,25 @@ class Shards:
                 for some in designs:
                     wholes[place].see_designs(some)
         return wholes
+
+    @cached_property
+    def counted(self) -> tuple[tuple[Funnel, tuple[tuple[Compared, int], ...]], ...]:
+        """What each part counted: its funnel, and of a front its choices by their amounts.
+
+        Raises: CatalogueError where a part is missing or damaged.
+        """
+        counted = []
+        for number in range(len(self)):
+            with self._open(number) as (part, _):
+                counted.append((part.funnel, part.amounts))
+        return tuple(counted)
+
+    def part_funnels(self) -> tuple[Funnel, ...]:
+        """Return the funnel of each setting, its networks not told apart."""
+        funnels: dict[int, Funnel] = {}
+        for (place, _), (funnel, _) in zip(self.manifest.places(), self.counted, strict=True):
+            funnels[place] = funnels[place].plus(funnel) if place in funnels else funnel
+        return tuple(funnels[place] for place in range(len(self.manifest.settings)))
 
     @property
     def funnels(self) -> tuple[Funnel, ...]:

@@ -1,0 +1,161 @@
+"""Long catalogues, read some rows at a time: what is said of them is what is said of all rows."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ifspace.catalogue import Catalogue, best, lazily, load, one_a_network
+from ifspace.catalogue.choose import (
+    AMOUNTS,
+    BY,
+    LATENCY,
+    PeakMemory,
+    next_better,
+    tight_bounds,
+    together,
+    usable,
+)
+from ifspace.catalogue.lazily import LongCatalogue, Question, count_entries, needed
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate import run as runs
+from ifspace.enumerate.run import merge_folder, run_in_folder
+from ifspace.floors import NO_FLOORS, Floors
+from ifspace.latency import Latency
+
+SETTINGS = (
+    EnumerationSetting(channels=8, max_len=5),
+    EnumerationSetting(channels=8, out_channels=16, max_len=4),
+)
+KINDS = (None, ("DW", "PW", "GPW", "SH", "GC"), ("GC", "GPW", "RPW"), ("SH",))
+# Bounds, some of which leave nothing; the others are about a third of the rows or a few.
+BOUNDS: tuple[dict[str, Any], ...] = (
+    {},
+    {"params": 60, "layers": 4},
+    {"activations": 24},
+    {"macs": 3},
+    {"peak_memory": PeakMemory(25 * 14 * 14, 14, "int8")},
+    {"latency": True, "latency_ms": 30},
+)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read few rows at a time, and try as few of them: every catalogue is long."""
+    monkeypatch.setattr(lazily, "LONG", 0)
+    monkeypatch.setattr(lazily, "BATCH", 100)
+    monkeypatch.setattr(lazily, "TRIED", 2)
+    monkeypatch.setattr(lazily, "COUNTED", 10)
+    monkeypatch.setattr(runs, "PART_S", 1e-3)
+    monkeypatch.setattr(runs, "MOST_PARTS", 3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in parts, and the catalogue that they are together."""
+    path = tmp_path_factory.mktemp("lazily")
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(runs, "PART_S", 1e-3)
+        context.setattr(runs, "MOST_PARTS", 3)
+        run_in_folder(SETTINGS, path / "run", jobs=1)
+    merge_folder(path / "run", path / "whole.parquet")
+    return path
+
+
+def milliseconds(sized: Any, stride: int) -> Latency | None:
+    """A latency that orders rows as nothing else does; not known for blocks with SH."""
+    if "SH" in str(sized.block):
+        return None
+    return Latency.of((sized.params * 37) % 101 + 1)
+
+
+def check(catalogues: list[LongCatalogue], whole: Catalogue, question: Question) -> int:
+    """Compare what is said of some rows with what is said of all; return how many were needed."""
+    some = together(needed(catalogues, question))
+    arguments: dict[str, Any] = {
+        "kinds": question.kinds,
+        "channels": question.channels,
+        "floors": question.floors,
+        "peak_memory": question.peak_memory,
+        "latency": question.latency,
+        "latency_ms": question.latency_ms,
+        **question.bounds,
+    }
+    of_all, of_some = (
+        best(rows, by=question.by, every_row=question.every_row, **arguments)
+        for rows in (whole, some)
+    )
+    widths = {design.replaces for design, _ in of_all} if question.each_width else {None}
+    for width in widths:
+        own = [
+            [pair for pair in rows if width in (None, pair[0].replaces)][: question.rows]
+            for rows in (of_all, of_some)
+        ]
+        assert own[0] == own[1]
+        if question.each_width:
+            trades = [
+                next_better(
+                    [design for design, _ in own[0]],
+                    [x for x, _ in one_a_network(usable(rows.designs, question.kinds))],
+                    question.latency,
+                )
+                for rows in (whole, some)
+            ]
+            assert trades[0] == trades[1]
+    assert count_entries(catalogues, question) == len(of_all)
+    if not of_all:
+        assert tight_bounds(whole, **arguments) == tight_bounds(some, **arguments)
+    assert [setting.replaced for setting in some.settings] == [s.replaced for s in whole.settings]
+    return len(some.designs)
+
+
+def questions() -> Iterator[Question]:
+    """Every order within every bounds, with kinds and the other arguments in turn."""
+    for number, (by, bounds) in enumerate(product(BY, BOUNDS)):
+        amounts = {name: bounds[name] for name in AMOUNTS if name in bounds}
+        of_latency = by == LATENCY or "latency" in bounds
+        yield Question(
+            rows=(1, 4, 12)[number % 3],
+            each_width=number % 5 < 2,
+            by=by,
+            every_row=number % 4 == 3,
+            kinds=KINDS[number % 7 % 4],
+            channels=8 if number % 11 == 10 else None,
+            bounds=amounts,
+            floors=NO_FLOORS,
+            peak_memory=bounds.get("peak_memory"),
+            latency=milliseconds if of_latency else None,
+            latency_ms=bounds.get("latency_ms"),
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["run", "whole.parquet"])
+def test_every_order_and_bound_is_answered_as_from_memory(folder: Path, name: str) -> None:
+    whole = load(folder / "whole.parquet")
+    long = lazily.long_catalogues([folder / name])
+    assert long is not None
+    every = list(questions())[:: 1 if name.endswith(".parquet") else 3]
+    needs = [check(long, whole, question) for question in every]
+    assert max(needs) < len(whole.designs)
+    assert sum(needs) < len(needs) * len(whole.designs) / 4
+
+
+@pytest.mark.slow
+def test_a_front_and_its_floors_are_answered_as_from_memory(tmp_path: Path) -> None:
+    setting = EnumerationSetting(channels=16, max_len=4, front=True)
+    run_in_folder([setting], tmp_path / "run", jobs=1)
+    merge_folder(tmp_path / "run", tmp_path / "whole.parquet")
+    whole = load(tmp_path / "whole.parquet")
+    for place in ("run", "whole.parquet"):
+        long = lazily.long_catalogues([tmp_path / place])
+        assert long is not None
+        for by, fan_in, each_width in (
+            ("params", 2, True),
+            ("layers", 1, True),
+            ("macs", 4, False),
+        ):
+            floors = Floors(least_fan_in=fan_in) if fan_in > 1 else NO_FLOORS
+            check(long, whole, Question(rows=3, by=by, each_width=each_width, floors=floors))
