@@ -49,6 +49,8 @@ CUDA_TESTS: Final = (
     "tests/kernels/rpw/test_orders.py",
     "tests/kernels/fused/test_triton.py",
     "tests/kernels/fused/test_operator.py",
+    "tests/kernels/chain/test_triton.py",
+    "tests/kernels/test_capture.py",
     "tests/kernels/test_launch.py",
     "tests/bench/test_direct.py",
 )

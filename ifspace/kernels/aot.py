@@ -19,6 +19,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from ifspace.errors import DeviceError, KernelError
+from ifspace.kernels.chain import triton as chains
+from ifspace.kernels.chain.stages import Chain, Stage
 from ifspace.kernels.fused import triton as fused
 from ifspace.kernels.fused.reference import FusedSpec
 from ifspace.kernels.launch import (
@@ -90,6 +92,38 @@ _FUSED_PROBLEMS: Final = (
     ("0.33", BLOCKED, True, torch.bfloat16, None),
     ("0.33", BLOCKED, False, torch.bfloat16, None),
 )
+
+
+def _depthwise(channels: int, activation: str | None = None) -> Stage:
+    return Stage(channels, channels, 1, 1, BLOCKED, 3, padding=1, activation=activation)
+
+
+_CHAINS: Final = {
+    "DW+RPW C=64": Chain((_depthwise(64), Stage(64, 64, 16, 16))),
+    "DW+RPW C=512": Chain((_depthwise(512), Stage(512, 512, 128, 64))),
+    "DW+RPW+RPW C=64 relu": Chain(
+        (_depthwise(64, "relu"), *(Stage(64, 64, 16, 16, activation="relu") for _ in range(2)))
+    ),
+    "DW+RPW+RPW C=128 relu": Chain(
+        (_depthwise(128, "relu"), *(Stage(128, 128, 16, 16, activation="relu") for _ in range(2)))
+    ),
+    "PW+DW+PW C=32 to 128 relu6": Chain(
+        (
+            Stage(32, 128, 32, 32, activation="relu6"),
+            _depthwise(128, "relu6"),
+            Stage(128, 32, 128, 128, residual=0),
+        )
+    ),
+    "PW+DW+PW C=16 to 64 relu6": Chain(
+        (
+            Stage(16, 64, 16, 16, activation="relu6"),
+            _depthwise(64, "relu6"),
+            Stage(64, 16, 64, 64, residual=0),
+        )
+    ),
+    "GC+RPW C=64": Chain((Stage(64, 64, 8, 8, BLOCKED, 3, padding=1), Stage(64, 64, 16, 16))),
+    "GC+RPW C=128": Chain((Stage(128, 128, 8, 8, BLOCKED, 3, padding=1), Stage(128, 128, 16, 16))),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +238,43 @@ def fused_cases() -> tuple[AotCase, ...]:
     return tuple(cases)
 
 
+def chain_cases() -> tuple[AotCase, ...]:
+    """Return the cases of chains that must compile without a spill.
+
+    Every configuration: of a depthwise layer and a matrix, of activations between products, of an
+    inverted residual, of a grouped convolution; each in half precision and both of float32.
+    """
+    cases: list[AotCase] = []
+    for name, chain in _CHAINS.items():
+        for dtype, fp32 in ((torch.bfloat16, ""), (torch.float32, "tf32"), (torch.float32, "ieee")):
+            x = _image(chain.stages[0].c_in, True, dtype)
+            launch = _chain_launch(x, chain, fp32 or "tf32")
+            cases += [
+                specialised(
+                    launch.function,
+                    launch.everything(config)[1],
+                    kernel="chain",
+                    problem=f"{name} {_TYPES[dtype]} {fp32}".strip(),
+                    **_options(config),
+                )
+                for config in launch.configs
+            ]
+    return tuple(cases)
+
+
+def _chain_launch(x: Tensor, chain: Chain, precision: str) -> Launch:
+    """Return the launch of a chain on tensors without storage."""
+    plan = chains.plan_of(chain)
+    assert isinstance(plan, chains.Plan)
+    tensors = chains.pack(
+        torch.zeros(chain.weights), torch.zeros(chain.biases), chain, plan, x.dtype
+    ).tensors
+    y = empty_in_layout(x, chain.shape_of(x.shape))
+    return chains.chain_launch(x, tensors, y, chain, plan, precision)
+
+
 # The kernels by name, and their cases.
-CASES: Final = {"rpw": rpw_cases, "fused": fused_cases}
+CASES: Final = {"rpw": rpw_cases, "fused": fused_cases, "chain": chain_cases}
 
 
 def _cases_of(launch: Launch, windows: Windows, problem: str, prefix: str = "") -> list[AotCase]:
@@ -385,16 +454,18 @@ def specialised(function: Any, arguments: Mapping[str, Any], **fields: Any) -> A
     constexprs: dict[str, Any] = {}
     attributes: dict[tuple[int, ...], Any] = {}
     fixed = {parameter.name for parameter in function.params if parameter.is_constexpr}
+    general = {parameter.name for parameter in function.params if parameter.do_not_specialize}
     for index, name in enumerate(function.arg_names):
         value = arguments[name]
-        if name in fixed or value is None or (isinstance(value, int) and value == 1):
+        is_one = isinstance(value, int) and value == 1 and name not in general
+        if name in fixed or value is None or is_one:
             signature[name], constexprs[name] = "constexpr", value
         elif isinstance(value, Tensor):
             signature[name] = f"*{_TYPES[value.dtype]}"
             attributes[(index,)] = [["tt.divisibility", 16]]
         else:
             signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
-            if value % 16 == 0:
+            if value % 16 == 0 and name not in general:
                 attributes[(index,)] = [["tt.divisibility", 16]]
     return AotCase(
         function=function,

@@ -543,7 +543,8 @@ def product(
     return add_product(total, tile, factor, x, EXACT, PRECISION)
 
 
-@triton.jit
+# One kernel for all sizes of images: what it would gain from knowing them, compiling it costs.
+@triton.jit(do_not_specialize=["pixels", "height", "width", "out_height", "out_width"])
 def chain_kernel(
     x,
     taps,
