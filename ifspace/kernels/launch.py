@@ -6,8 +6,9 @@ CUDA graph.
 On a card the configurations that fit a problem are timed once for each problem, and the fastest is
 kept: they are compiled beside each other, on as many cores as there are, and what is timed is the
 device alone. The interpreter, a CUDA graph that meets a problem for the first time and
-`torch.use_deterministic_algorithms(True)` take the first, the default. The order of a sum follows
-the tile: for results equal to the bit from one process to another, pin a configuration or ask torch
+`torch.use_deterministic_algorithms(True)` take the default: the first, or of problems that fill a
+large card the one that was the fastest of such on an H200. The order of a sum follows the tile: for
+results equal to the bit from one process to another, pin a configuration or ask torch
 for deterministic algorithms.
 """
 
@@ -140,6 +141,7 @@ class Launch:
     first. `complete(config)` gives the grid and the arguments that follow from the tile. `sums`:
     names of arguments [parts, ...] in float32 whose sums over the parts are the result of `run`.
     `added_to`: names of tensors that the kernel adds to, which therefore start from zero.
+    `large`: the name of a configuration that is the default instead where the device takes it.
     """
 
     kernel: str
@@ -149,6 +151,7 @@ class Launch:
     complete: Callable[[Config], Completion]
     sums: tuple[str, ...] = ()
     added_to: tuple[str, ...] = ()
+    large: str | None = None
 
     def run(self, name: str | None = None) -> tuple[Tensor | None, ...]:
         """Run under a configuration by name, or the fastest; return the sums over parts.
@@ -180,17 +183,26 @@ class Launch:
         if name is not None:
             return named(self.kernel, name, self.configs)
         if interprets() or torch.are_deterministic_algorithms_enabled():
-            return self.configs[0]
+            return self.default()
         problem = self.problem()
         if problem not in _fastest:
             # Nothing can be timed while a graph is captured.
             if torch.cuda.is_current_stream_capturing():
-                return self.configs[0]
+                return self.default()
             target = target_here()
             fitting = [c for c in self.configs if target is None or target in c.targets]
             self.compile(fitting)
             _fastest[problem] = min(fitting, key=lambda config: _time_ms(self, config))
         return _fastest[problem]
+
+    def default(self) -> Config:
+        """Return the configuration that runs where none can be timed."""
+        if self.large is not None and not interprets():
+            target = target_here()
+            for config in self.configs:
+                if config.name == self.large and target in config.targets:
+                    return config
+        return self.configs[0]
 
     def compile(self, configs: Iterable[Config]) -> None:
         """Compile the kernel under some configurations, beside each other.

@@ -194,6 +194,35 @@ def test_deterministic_algorithms_take_the_default(monkeypatch: pytest.MonkeyPat
     assert launched.choose() is launched.configs[0]
 
 
+def test_what_fills_a_card_has_a_default_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "interprets", lambda: False)
+    monkeypatch.setattr("torch.are_deterministic_algorithms_enabled", lambda: True)
+
+    def defaults(target, *shape, overlap="1/2", order="rolling", layout=torch.channels_last):
+        monkeypatch.setattr(launch, "target_here", lambda: target)
+        windows = windows_of(shape[1], shape[1], 4, overlap, order)
+        x = torch.empty(shape, dtype=torch.bfloat16, device="meta", memory_format=layout)
+        weight, partial = x.new_empty(shape[1], windows.width), x.new_empty(1).float()
+        launches = (
+            rpw.forward_launch(x, weight, None, x, windows, None),
+            rpw.input_grad_launch(x, weight, x, windows, None),
+            rpw.weight_grad_launch(x, x, partial, partial, windows, None, 8),
+        )
+        return [(one.choose().name, one.configs[0].name) for one in launches]
+
+    large = list(rpw.LARGE.values())
+    for shape in ((128, 512, 14, 14), (128, 256, 28, 28)):
+        assert [chosen for chosen, _ in defaults("sm_90", *shape)] == large
+    assert [chosen for chosen, _ in defaults("sm_80", 128, 512, 14, 14)][:2] == large[:2]
+    first = (
+        defaults("gfx942", 128, 512, 14, 14),
+        defaults("sm_90", 1, 256, 28, 28),
+        defaults("sm_90", 128, 512, 14, 14, order="blocked"),
+        defaults("sm_90", 128, 512, 14, 14, layout=torch.contiguous_format),
+    )
+    assert all(chosen == default for pairs in first for chosen, default in pairs)
+
+
 def test_a_problem_is_all_that_the_speed_depends_on() -> None:
     windows, x, weight = windows_of(8, 8, 2), torch.randn(1, 8, 2, 2), torch.randn(8, 4)
 

@@ -466,7 +466,7 @@ def chain_launch(
         "PADDING": 0 if stage is None else stage.padding,
         "DEPTHWISE": plan.depthwise,
         # Taps whose loads are under way together: a row of them. Products take the registers.
-        "TOGETHER": 1 if plan.before or stage is None else stage.kernel,
+        "TOGETHER": stage.kernel if stage and plan.depthwise and not plan.before else 1,
         "BEFORE": len(plan.before),
         "AFTER": len(plan.after),
         **plan.codes,
