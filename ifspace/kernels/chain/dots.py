@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ifspace.kernels.chain import loops
+from ifspace.kernels.chain import loops, outer
 from ifspace.kernels.chain.loops import DOTS, LANES
 from ifspace.kernels.chain.stages import MOST_FILTERS, Index, Stage
 from ifspace.kernels.chain.threads import run_parts, scratch_memory
@@ -53,10 +53,12 @@ class DotPlan:
 def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
     """Return the gradient [weights] of a stage, for grad [N, C_out, H', W'] and x [N, C_in, H, W].
 
-    The result is float32. Where a tensor is of another type or channels_last, as much as fits the
-    caches is copied at a time.
+    The result is float32. Where a tensor is of another type or channels_last and outer products do
+    not fit, as many images as fit the caches are copied at a time.
     """
     x, grad = (tensor.contiguous(memory_format=memory_format(tensor)) for tensor in (x, grad))
+    if x.numel() and outer.fits(x, grad, stage):
+        return outer.weight_grad(grad, x, stage)
     output = torch.zeros(stage.weights, dtype=torch.float32, device="cpu")
     for x_part, grad_part in _parts(x, grad, stage):
         _add_products(x_part, grad_part, output, dot_plan(stage, *x_part.shape[2:]))
@@ -64,31 +66,21 @@ def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
 
 
 def _parts(x: Tensor, grad: Tensor, stage: Stage) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield parts of x and grad as float32 and contiguous: images, or pixels of all images as one.
+    """Yield images of x and grad as float32 and contiguous.
 
     Copies of a part are overwritten by those of the next.
     """
     if _is_direct(x) and _is_direct(grad):
         yield x, grad
         return
-    axis, step = 0, max(1, COPIED // max(1, x[:1].numel() + grad[:1].numel()))
-    if stage.is_pointwise and is_channels_last(x) and is_channels_last(grad):
-        # Pixels of an odd number of vectors, so that the channels use all of a cache.
-        axis, step = 2, LANES * (COPIED // (stage.c_in + stage.c_out) // LANES | 1)
-        x, grad = _as_column(x), _as_column(grad)
+    step = max(1, COPIED // max(1, x[:1].numel() + grad[:1].numel()))
     memory: list[Tensor | None] = [None, None]
-    for begin in range(0, x.shape[axis], step):
-        count = min(step, x.shape[axis] - begin)
-        parts = [tensor.narrow(axis, begin, count) for tensor in (x, grad)]
+    for begin in range(0, len(x), step):
+        parts = [x[begin : begin + step], grad[begin : begin + step]]
         for i, part in enumerate(parts):
             if not _is_direct(part):
                 memory[i] = parts[i] = _copied(part, memory[i])
         yield parts[0], parts[1]
-
-
-def _as_column(x: Tensor) -> Tensor:
-    """Return the pixels of channels_last images as one image [1, C, N H W, 1]."""
-    return x.permute(0, 2, 3, 1).reshape(1, -1, 1, x.shape[1]).permute(0, 3, 1, 2)
 
 
 def _copied(x: Tensor, memory: Tensor | None) -> Tensor:

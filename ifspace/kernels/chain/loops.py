@@ -103,10 +103,10 @@ def _at(builder: Any, base: Any, index: Any, kind: Any = FLOAT) -> Any:
     return builder.gep(builder.inttoptr(base, kind.as_pointer()), [index])
 
 
-def _splat(builder: Any, scalar: Any) -> Any:
-    undefined = ir.Constant(VECTOR, ir.Undefined)
+def _splat(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
+    undefined = ir.Constant(ir.VectorType(FLOAT, lanes), ir.Undefined)
     one = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
-    zeros = ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES)
+    zeros = ir.Constant(ir.VectorType(INT32, lanes), [0] * lanes)
     return builder.shuffle_vector(one, undefined, zeros)
 
 
@@ -207,9 +207,10 @@ def _rounded(builder: Any, vector: Any, kind: int) -> Any:
 
 
 def _call(builder: Any, name: str, *vectors: Any) -> Any:
-    """Call an intrinsic of LLVM on vectors."""
-    kind = ir.FunctionType(VECTOR, [VECTOR] * len(vectors))
-    name = f"llvm.{name}.v{LANES}f32"
+    """Call an intrinsic of LLVM on vectors of one type."""
+    own = vectors[0].type
+    kind = ir.FunctionType(own, [own] * len(vectors))
+    name = f"llvm.{name}.v{own.count}f32"
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), vectors)
 
 
@@ -1251,3 +1252,226 @@ def run_weight_gradient(x, grad, output, scratch, plan, units, images, begin, en
                         image + part == 0,
                         image + step >= images and part + chunk >= count,
                     )
+
+
+# ---- the gradient by the weights of channels_last tensors: outer products of pixels
+
+
+class Outer(NamedTuple):
+    """A compiled loop of outer products: of filters, and vectors of `lanes` channels each."""
+
+    filters: int
+    vectors: int
+    lanes: int = LANES
+
+
+HALF: Final = LANES // 2
+OUTERS: Final = tuple(
+    loop
+    for loop in (
+        Outer(8, 3),
+        Outer(8, 2),
+        Outer(8, 1),
+        Outer(4, 4),
+        Outer(4, 2),
+        Outer(4, 1),
+        Outer(2, 4),
+        Outer(2, 1),
+        Outer(1, 4),
+        Outer(1, 1),
+        Outer(8, 3, HALF),
+        Outer(8, 1, HALF),
+        Outer(4, 5, HALF),
+        Outer(4, 3, HALF),
+        Outer(4, 1, HALF),
+    )
+    if 2 * loop.filters * loop.vectors <= 3 * LANES  # of 2 LANES registers, the sums take so many
+)
+MOST_OUTER: Final = max(loop.filters for loop in OUTERS)
+
+# Words of a block of outer products: where its sums lie, which of `OUTERS` computes it, the first
+# channel of x, and the place of each filter in the gradient.
+OUTER_SUMS, OUTER_LOOP, OUTER_X, OUTER_GRAD = range(4)
+OUTER_WORDS: Final = OUTER_GRAD + MOST_OUTER
+
+# Words of a piece of the gradient: where its sums and its weights lie, up to `LANES` of them.
+PIECE_SUMS, PIECE_OUTPUT, PIECE_COUNT = range(3)
+PIECE_WORDS: Final = 3
+
+# Words of the plan of such a gradient. The pixels are cut into PARTS with sums of their own, and
+# the blocks into UNITS, whose first ones and the end are FIRST_BLOCKS; work number n is that of
+# unit n % UNITS for part n // UNITS. All blocks of a work run through CHUNK pixels in turn.
+(
+    OUTER_C_IN,
+    OUTER_C_OUT,
+    OUTER_PARTS,
+    OUTER_UNITS,
+    OUTER_FIRST_BLOCKS,
+    OUTER_BLOCKS,
+    OUTER_CHUNK,
+    OUTER_SUM_FLOATS,
+    OUTER_PIECES,
+) = range(9)
+OUTER_PLAN_WORDS: Final = 9
+
+
+def _outer_loop(builder: Any, arguments: Any, loop: Outer) -> None:
+    """Write the loop over the pixels of a block of outer products; see `run_outer`."""
+    x, grad, sums, block, x_row, grad_row, pixels, first = arguments
+    kind = ir.VectorType(FLOAT, loop.lanes)
+
+    def place(base: Any, number: int) -> Any:
+        word = builder.load(_at(builder, block, _int(number), INT64))
+        return builder.add(base, builder.mul(word, _int(4)))
+
+    def pointer(base: Any, index: Any) -> Any:
+        return builder.bitcast(_at(builder, base, index), kind.as_pointer())
+
+    def load(base: Any, index: Any) -> Any:
+        vector = builder.load(pointer(base, index))
+        vector.align = 4
+        return vector
+
+    filters, vectors = range(loop.filters), range(loop.vectors)
+    x, sums = place(x, OUTER_X), place(sums, OUTER_SUMS)
+    grads = [place(grad, OUTER_GRAD + i) for i in filters]
+    totals = [[cgutils.alloca_once(builder, kind) for _ in vectors] for _ in filters]
+    flat = [total for row in totals for total in row]
+    is_first = builder.icmp_signed("!=", first, _int(0))
+    with builder.if_else(is_first) as (then, otherwise):
+        with then:
+            for total in flat:
+                builder.store(ir.Constant(kind, [0.0] * loop.lanes), total)
+        with otherwise:
+            for number, total in enumerate(flat):
+                builder.store(load(sums, _int(number * loop.lanes)), total)
+    with _rolled_range(builder, pixels) as turn:
+        x_at, grad_at = builder.mul(turn.index, x_row), builder.mul(turn.index, grad_row)
+        reads = [load(x, builder.add(x_at, _int(j * loop.lanes))) for j in vectors]
+        for i in filters:
+            factor = _splat(builder, builder.load(_at(builder, grads[i], grad_at)), loop.lanes)
+            for j in vectors:
+                total = builder.load(totals[i][j])
+                builder.store(_call(builder, "fmuladd", factor, reads[j], total), totals[i][j])
+    for number, total in enumerate(flat):
+        builder.store(builder.load(total), pointer(sums, _int(number * loop.lanes))).align = 4
+
+
+@intrinsic
+def run_outer(
+    typing_context: Any,
+    x: Any,
+    grad: Any,
+    sums: Any,
+    block: Any,
+    x_row: Any,
+    grad_row: Any,
+    pixels: Any,
+    first: Any,
+) -> Any:
+    """Add the products of some pixels to the sums of a block, which are zeros before the `first`.
+
+    `x` ... `block`: addresses; `x_row`, `grad_row`: elements from a pixel to the next.
+    """
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        number = builder.load(_at(builder, arguments[3], _int(OUTER_LOOP), INT64))
+        _switch(
+            builder, number, OUTERS, lambda *loop: _outer_loop(builder, arguments, Outer(*loop))
+        )
+        return _nothing()
+
+    return types.void(*(types.intp,) * 8), code
+
+
+@intrinsic
+def prefetch(typing_context: Any, address: Any, floats: Any) -> Any:
+    """Bring floats from an address on into the second cache."""
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        address, floats = arguments
+        bytes_type = ir.IntType(8).as_pointer()
+        function = ir.FunctionType(ir.VoidType(), [bytes_type, INT32, INT32, INT32])
+        own = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
+        how = [ir.Constant(INT32, number) for number in (0, 2, 1)]
+        lines = builder.sdiv(builder.add(floats, _int(15)), _int(16))
+        with cgutils.for_range(builder, lines) as turn:
+            place = builder.add(address, builder.mul(turn.index, _int(64)))
+            builder.call(own, [builder.inttoptr(place, bytes_type), *how])
+        return _nothing()
+
+    return types.void(types.intp, types.intp), code
+
+
+@Entry
+def run_outer_products(x, grad, sums, scratch, plan, pixels, kind, begin, end):
+    """Compute the sums of the works `begin` to `end` of a gradient by the weights.
+
+    `x` [pixels, C_in], `grad` [pixels, C_out]: of a kind; `sums`: those of all parts of the pixels;
+    `scratch`: memory of this thread for a chunk of both as floats; `plan`: words.
+    """
+    c_in, c_out = word_at(plan, OUTER_C_IN), word_at(plan, OUTER_C_OUT)
+    units, parts = word_at(plan, OUTER_UNITS), word_at(plan, OUTER_PARTS)
+    chunk, size = word_at(plan, OUTER_CHUNK), 4 if kind == FLOAT32 else 2
+    grad_copy = scratch + 4 * chunk * c_in
+    for part in range(begin // units, (end + units - 1) // units):
+        own = sums + 4 * part * word_at(plan, OUTER_SUM_FLOATS)
+        first_blocks = word_at(plan, OUTER_FIRST_BLOCKS)
+        first_block = word_at(first_blocks, max(begin - part * units, 0))
+        blocks = word_at(first_blocks, min(end - part * units, units)) - first_block
+        first_pixel, last_pixel = pixels * part // parts, pixels * (part + 1) // parts
+        for pixel in range(first_pixel, last_pixel, chunk):
+            count = min(chunk, last_pixel - pixel)
+            x_at, grad_at = x + size * pixel * c_in, grad + size * pixel * c_out
+            x_next, grad_next = x_at + 4 * c_in * count, grad_at + 4 * c_out * count
+            ahead = 0  # pixels of the next chunk, a share of which is brought here by every block
+            if kind == FLOAT32:
+                ahead = min(chunk, last_pixel - pixel - count)
+            else:
+                read_row(x_at, scratch, count * c_in, kind)
+                read_row(grad_at, grad_copy, count * c_out, kind)
+                x_at, grad_at = scratch, grad_copy
+            for index in range(blocks):
+                block = word_at(plan, OUTER_BLOCKS) + 8 * OUTER_WORDS * (first_block + index)
+                is_first = pixel == first_pixel
+                run_outer(x_at, grad_at, own, block, c_in, c_out, count, is_first)
+                share = ahead * index // blocks
+                more = ahead * (index + 1) // blocks - share
+                prefetch(x_next + 4 * c_in * share, c_in * more)
+                prefetch(grad_next + 4 * c_out * share, c_out * more)
+
+
+@intrinsic
+def add_part_vectors(
+    typing_context: Any,
+    sums: Any,
+    step: Any,
+    parts: Any,
+    output: Any,
+    count: Any,
+) -> Any:
+    """Write up to `LANES` floats: the sums of the vectors of all parts, `step` floats apart."""
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        sums, step, parts, output, count = arguments
+        mask = _mask(builder, count)
+        total = cgutils.alloca_once_value(builder, _read(builder, sums, _int(0), mask))
+        with cgutils.for_range(builder, builder.sub(parts, _int(1))) as turn:
+            at = builder.mul(builder.add(turn.index, _int(1)), step)
+            added = builder.fadd(builder.load(total), _read(builder, sums, at, mask))
+            builder.store(added, total)
+        _write(builder, builder.load(total), output, _int(0), mask, FLOAT32)
+        return _nothing()
+
+    return types.void(*(types.intp,) * 5), code
+
+
+@Entry
+def add_parts(sums, output, plan, begin, end):
+    """Write the pieces `begin` to `end` of a gradient: the sums of all parts of the pixels."""
+    floats, parts = word_at(plan, OUTER_SUM_FLOATS), word_at(plan, OUTER_PARTS)
+    for number in range(begin, end):
+        piece = word_at(plan, OUTER_PIECES) + 8 * PIECE_WORDS * number
+        own = sums + 4 * word_at(piece, PIECE_SUMS)
+        target = output + 4 * word_at(piece, PIECE_OUTPUT)
+        add_part_vectors(own, floats, parts, target, word_at(piece, PIECE_COUNT))

@@ -129,13 +129,13 @@ def test_inputs_that_lie_otherwise(unwritten: None) -> None:
 def test_the_same_bits_for_any_number_of_threads(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("tiles", "dots"):
+    for module in ("tiles", "dots", "outer"):
         monkeypatch.setattr(f"ifspace.kernels.chain.{module}.SHARED_WORK", 0)
     monkeypatch.setattr("ifspace.kernels.chain.dots.COPIED", 1)
     before = torch.get_num_threads()
     try:
         for windows, layout in product(WINDOWS[:3], LAYOUTS):
-            shape = (5, windows.in_channels, 13, 17)
+            shape = (5, windows.in_channels, 26, 17)  # parts of the pixels have sums of their own
             x = random(*shape).to(dtype).contiguous(memory_format=layout)
             weight = random(windows.out_channels, windows.width).to(dtype)
             results = []
@@ -149,6 +149,7 @@ def test_the_same_bits_for_any_number_of_threads(
                         cpu.weight_grad(y, x, windows, with_bias=False)[0],
                     )
                 )
+            rpw_exact.check("weight_grad", windows, results[0][2:], results[0][0], x)
             for other in results[1:]:
                 assert all(map(torch.equal, results[0], other))
     finally:
@@ -167,6 +168,18 @@ def test_what_is_not_finite_stays_in_the_channels_that_read_it(value: float) -> 
         assert bool((reached[:, 2:] == torch.tensor([1, 2])).all())
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_not_finite_reaches_the_weights_of_its_channel(layout: torch.memory_format) -> None:
+    for windows in (WINDOWS[2], WINDOWS[6], WINDOWS[10]):
+        x = torch.ones(2, windows.in_channels, 3, 7).contiguous(memory_format=layout)
+        grad = torch.ones(2, windows.out_channels, 3, 7).contiguous(memory_format=layout)
+        x[1, 5, 1, 2], grad[1, 3, 1, 2] = torch.inf, torch.nan
+        got = cpu.weight_grad(grad, x, windows, with_bias=False)[0]
+        expected = rpw_exact.channels_of(windows) == 5
+        expected[3] = True
+        assert torch.equal(~got.isfinite(), expected)
+
+
 def test_the_loops_are_tried_out_of_reach_of_the_callers_modes() -> None:
     """A fault would last: the answer is kept for the process."""
     engine.fault.cache_clear()
@@ -178,7 +191,7 @@ def test_the_loops_are_tried_out_of_reach_of_the_callers_modes() -> None:
 
 
 def test_without_numba_torch_computes_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("layer", "dots", "tiles", "loops"):
+    for module in ("layer", "dots", "outer", "tiles", "loops"):
         monkeypatch.delitem(sys.modules, f"ifspace.kernels.chain.{module}", raising=False)
         monkeypatch.delattr(chain, module, raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
