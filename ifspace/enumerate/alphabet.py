@@ -229,9 +229,9 @@ class Alphabet:
         layers = setting.kernel**setting.dims + pixels * (setting.max_len - 1)
         largest_sum = 1 + layers * widest**2 * setting.repeats
         self._base = largest_sum if setting.stride > 1 else 1
-        # More than the layers whose windows can overlap, if any can.
-        self._overlaps = 1 + setting.max_len if any(setting.overlaps) else 1
-        if largest_sum * self._base * self._overlaps >= LARGEST_COST:
+        # More than the layers whose windows can overlap, if any can: amounts are costs over it.
+        self.overlaps = 1 + setting.max_len if any(setting.overlaps) else 1
+        if largest_sum * self._base * self.overlaps >= LARGEST_COST:
             raise SettingError.because(
                 "costs too large to compare exactly",
                 got=f"{widest} channels, kernel {setting.kernel}, {setting.max_len} layers, "
@@ -274,7 +274,7 @@ class Alphabet:
 
     def amount(self, cost: int) -> tuple[int, int]:
         """Return what a sum of costs stands for: the amounts, folded; the overlapping layers."""
-        return divmod(cost, self._overlaps)
+        return divmod(cost, self.overlaps)
 
     def measures(self, cost: int) -> tuple[int, int]:
         """Return the parameters, and the MACs per output pixel, that a sum of costs stands for."""
@@ -295,7 +295,7 @@ class Alphabet:
         if not before:
             return ()
         fan_in = min(before[1], option.least_fan_in or NO_FAN_IN)
-        return self.joined((cost // self._overlaps, fan_in), before[2:], option.times)
+        return self.joined((cost // self.overlaps, fan_in), before[2:], option.times)
 
     @staticmethod
     def joined(amounts: tuple[int, int], times: Sequence[int], others: Sequence[int]) -> Amounts:
@@ -405,7 +405,7 @@ class Alphabet:
         overlap: Fraction | None,
     ) -> int:
         amounts = self._amounts(conv, widths, pixels, groups)
-        return amounts * self._overlaps + bool(overlap)
+        return amounts * self.overlaps + bool(overlap)
 
     def _amounts(self, conv: ConvKind, widths: tuple[Widths, ...], pixels: int, groups: int) -> int:
         per_copy = self._params(conv, widths, groups)

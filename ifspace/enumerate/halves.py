@@ -30,9 +30,8 @@ Why nothing is lost, idea by idea:
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -41,24 +40,14 @@ from ifspace.enumerate.alphabet import (
     Amounts,
     Choice,
     Entry,
-    Letter,
     Letters,
     Point,
     Solution,
     add_entry,
     points_of,
 )
-from ifspace.enumerate.bits import (
-    BitRows,
-    canonical,
-    compose,
-    easier,
-    largest_row,
-    pack,
-    smallest_row,
-    subset,
-    transpose,
-)
+from ifspace.enumerate.bits import BitRows, compose, subset
+from ifspace.enumerate.families import Families
 from ifspace.enumerate.pairs import (
     Ints,
     cheapest_pair,
@@ -67,211 +56,9 @@ from ifspace.enumerate.pairs import (
     passing_pairs,
     seen_through,
 )
-
-# A half with its parameters: the families that must see everything (one for each track), those
-# that must not, and the amounts, where choices of different amounts are kept apart.
-State = tuple[tuple[int, ...], frozenset[int], Amounts]
+from ifspace.enumerate.states import Options, States
 
 UNLIMITED: Final = 1 << 62
-
-
-@dataclass(slots=True)
-class Pool:
-    """Bit matrices of many shapes in one flat buffer that compiled code can address.
-
-    `start`, `rows`, `columns`: where each begins, its number of rows, and the number of columns
-    that are to be seen (lower halves) or of limbs in a row (upper halves). `size`: the smallest row
-    (upper) or the largest (lower), for the counting bound.
-    """
-
-    data: BitRows
-    start: Ints
-    rows: Ints
-    columns: Ints
-    size: Ints
-    used: int = 0
-    count: int = 0
-
-    @classmethod
-    def empty(cls) -> "Pool":
-        """Return a pool without matrices."""
-        start, rows, columns, size = (np.zeros(64, np.int64) for _ in range(4))
-        return cls(np.zeros(4096, np.uint64), start, rows, columns, size)
-
-    def add(self, matrix: BitRows, columns: int, size: int) -> None:
-        """Append a matrix; its index is the count of those before it."""
-        flat = matrix.ravel()
-        self.data = _with_room(self.data, self.used + len(flat))
-        self.start, self.rows, self.columns, self.size = (
-            _with_room(array, self.count + 1)
-            for array in (self.start, self.rows, self.columns, self.size)
-        )
-        self.data[self.used : self.used + len(flat)] = flat
-        self.start[self.count], self.rows[self.count] = self.used, len(matrix)
-        self.columns[self.count], self.size[self.count] = columns, size
-        self.used += len(flat)
-        self.count += 1
-
-    def arrays(self) -> tuple[BitRows, Ints, Ints, Ints, Ints]:
-        """Return the arrays as compiled code takes them."""
-        return self.data, self.start, self.rows, self.columns, self.size
-
-
-def _with_room(array: Any, length: int) -> Any:
-    if length <= len(array):
-        return array
-    larger = np.zeros(max(length, 2 * len(array)), array.dtype)
-    larger[: len(array)] = array
-    return larger
-
-
-@dataclass(frozen=True, slots=True)
-class SortedStates:
-    """The states of a half as arrays for compiled code, cheapest first, and their choices.
-
-    `amounts`: the distinct amounts of the states; `classes`: which of them each state has;
-    `counts`: how many choices.
-    """
-
-    arrays: tuple[Any, ...]
-    choices: tuple[Choice, ...]
-    amounts: tuple[Amounts, ...]
-    classes: Ints
-    counts: Ints
-
-    @property
-    def counted(self) -> tuple[Any, ...]:
-        """The states as `count_pairs` takes them."""
-        return self.classes, self.counts, len(self.amounts), self.arrays
-
-    @property
-    def families(self) -> Ints:
-        """All families of the states."""
-        return np.concatenate([self.arrays[2].ravel(), self.arrays[4]])
-
-    @classmethod
-    def of(cls, states: dict[State, Entry]) -> "SortedStates | None":
-        """Return the states sorted by cost, then choice; None where there are none."""
-        if not states:
-            return None
-        # No two states have the same choice.
-        entries = sorted(
-            (cost, choice, count, state) for state, (cost, choice, count) in states.items()
-        )
-        choices = tuple(choice for _, choice, _, _ in entries)
-        by_choice = sorted(range(len(choices)), key=choices.__getitem__)
-        rank = np.empty(len(choices), np.int64)
-        rank[by_choice] = np.arange(len(choices))
-        variants = [sorted(state[1]) for *_, state in entries]
-        offsets = np.zeros(len(entries) + 1, np.int64)
-        np.cumsum([len(families) for families in variants], out=offsets[1:])
-        arrays = (
-            np.array([cost for cost, *_ in entries], np.int64),
-            rank,
-            np.array([state[0] for *_, state in entries], np.int64),
-            offsets,
-            np.array([family for families in variants for family in families], np.int64),
-        )
-        numbers: dict[Amounts, int] = {}
-        classes = [numbers.setdefault(state[2], len(numbers)) for *_, state in entries]
-        return cls(
-            arrays,
-            choices,
-            tuple(numbers),
-            np.array(classes, np.int64),
-            np.array([count for _, _, count, _ in entries], np.int64),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Half:
-    """The states of a half within a cost limit, each with its cheapest, first choice.
-
-    `truncated`: some choices were left out because they cost more than the limit. `sorted_states`
-    is None where no state is left.
-    """
-
-    states: dict[State, Entry]
-    truncated: bool
-    sorted_states: SortedStates | None
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether no choice of the half, at any cost, has a state."""
-        return not (self.states or self.truncated)
-
-
-class Families:
-    """The distinct families on one side of the middle, and what a further layer makes of them."""
-
-    def __init__(self, alphabet: Alphabet, upper: bool) -> None:
-        """Start with no families; relations are taken from the alphabet as they are needed."""
-        self.upper = upper
-        self.pool = Pool.empty()
-        self._alphabet = alphabet
-        self._sets: list[BitRows] = []
-        self._index: dict[tuple[int, bytes], int] = {}
-        self._extended: dict[tuple[int, int], int] = {}
-        self._easier: dict[tuple[int, int], bool] = {}
-        self._transposed: dict[int, BitRows] = {}
-
-    def identity(self, channels: int) -> int:
-        """Return the family in which every channel sees itself."""
-        own = np.arange(channels, dtype=np.int32)[:, None]
-        return self._intern(canonical(pack(own, channels)), channels)
-
-    def extend(self, family: int, relation: int) -> int:
-        """Return the family behind one more layer, away from the block's end towards the middle."""
-        extended = self._extended.get((family, relation))
-        if extended is None:
-            sets = self._behind(self._sets[family], relation)
-            channels = self._alphabet.inputs[relation]
-            if not self.upper:
-                channels = len(self._alphabet.relations[relation])
-            extended = self._extended[family, relation] = self._intern(sets, channels)
-        return extended
-
-    def easier(self, family: int, other: int) -> bool:
-        """Return whether `other` sees everything whenever `family` does, whatever they meet."""
-        if family == other:
-            return True
-        answer = self._easier.get((family, other))
-        if answer is None:
-            sets = self._sets[family], self._sets[other]
-            answer = self._easier[family, other] = self._is_easier(*sets)
-        return answer
-
-    def _behind(self, sets: BitRows, relation: int) -> BitRows:
-        rows = self._alphabet.relations[relation] if self.upper else self._transpose(relation)
-        behind: BitRows = canonical(compose(sets, rows))
-        return behind
-
-    def _is_easier(self, sets: BitRows, others: BitRows) -> bool:
-        return bool(easier(sets, others))
-
-    def _transpose(self, relation: int) -> BitRows:
-        rows = self._transposed.get(relation)
-        if rows is None:
-            rows = self._transposed[relation] = transpose(
-                self._alphabet.relations[relation], self._alphabet.inputs[relation]
-            )
-        return rows
-
-    def _intern(self, sets: BitRows, channels: int) -> int:
-        key = (channels, sets.tobytes())
-        index = self._index.get(key)
-        if index is None:
-            index = self._index[key] = len(self._sets)
-            self._sets.append(sets)
-            self._add_to_pool(sets, channels)
-        return index
-
-    def _add_to_pool(self, sets: BitRows, channels: int) -> None:
-        if self.upper:
-            self.pool.add(sets, sets.shape[1], smallest_row(sets))
-        else:
-            rows = transpose(sets, channels)
-            self.pool.add(rows, len(sets), largest_row(rows))
 
 
 class Side:
@@ -294,75 +81,88 @@ class Side:
         # so that only an upper half is followed on a second track.
         real = tracks.real[:1] if upper and tracks.real else ()
         self._followed = (tracks.decides[0], *real)
-        self._halves: dict[tuple[Letters, int], Half] = {}
+        # Of each half the states up to a limit, the largest that was asked for.
+        self._halves: dict[Letters, tuple[int, States]] = {}
+        self._truncated: dict[tuple[Letters, int], bool] = {}
+        self._options: dict[int, Options] = {}
+        # Which families are easier than others, as far as there is room for it.
+        self._easier: Ints = np.zeros(1 << 16, np.int64)
 
     def forget_halves(self) -> None:
         """Drop the halves; families and how they extend are kept."""
         self._halves.clear()
+        self._truncated.clear()
 
-    def half(self, letters: Letters, limit: int) -> Half:
-        """Return the half with all choices of its letters that cost at most the limit."""
-        half = self._halves.get((letters, limit))
-        if half is None:
+    def half(self, letters: Letters, limit: int) -> States:
+        """Return the states of all choices of the letters that cost at most the limit.
+
+        There may be some that cost more.
+        """
+        within, states = self._halves.get(letters, (-1, None))
+        if states is None or within < limit:
             if letters:
-                outer, letter = (
-                    (letters[1:], letters[0]) if self._upper else (letters[:-1], letters[-1])
-                )
-                half = self._longer(self.half(outer, limit), letter, limit)
+                outer, letter = self._parted(letters)
+                states = self._longer(self.half(outer, limit), letter, limit)
             else:
-                states: dict[State, Entry] = {self._start(): (0, (), 1)}
-                half = Half(states, False, SortedStates.of(states))
-            self._halves[letters, limit] = half
-        return half
+                states = States.start(self._start(), self._alphabet.start_amounts())
+            complete = not self.is_truncated(letters, limit)
+            self._halves[letters] = UNLIMITED if complete else limit, states
+        return states
+
+    def is_truncated(self, letters: Letters, limit: int) -> bool:
+        """Return whether some choice of the letters may cost more than the limit."""
+        if not letters:
+            return False
+        answer = self._truncated.get((letters, limit))
+        if answer is None:
+            outer, letter = self._parted(letters)
+            answer = self.is_truncated(outer, limit)
+            if not answer:
+                costs = self.half(outer, limit).costs
+                within = int(np.searchsorted(costs, limit, "right"))
+                most = max((x.cost for x in self._alphabet.letters[letter].options), default=0)
+                answer = within > 0 and int(costs[within - 1]) + most > limit
+            self._truncated[letters, limit] = answer
+        return answer
 
     def variants(self, letters: Letters, choice: Choice) -> tuple[int, frozenset[int]]:
         """Return the family of one choice of a half, and those with one or more layers left out."""
-        (own, *_), without, _ = self._start()
+        own, without = self._start()[0], frozenset[int]()
         indices = range(len(letters))
         for index in reversed(indices) if self._upper else indices:
             letter = self._alphabet.letters[letters[index]]
             relation = letter.options[choice[index]].relations[self._followed[0]]
-            without = self._without(own, without, letter, relation, subsets=True)
+            variants = frozenset(self.families.extend(variant, relation) for variant in without)
+            without = variants | without | {own} if letter.removable[0] else variants
             own = self.families.extend(own, relation)
         return own, without
 
-    def _start(self) -> State:
+    def _parted(self, letters: Letters) -> tuple[Letters, int]:
+        """Return the letters without the one next to the middle, and that one."""
+        return (letters[1:], letters[0]) if self._upper else (letters[:-1], letters[-1])
+
+    def _start(self) -> tuple[int, ...]:
         ends = (self._alphabet.tracks.all[track] for track in self._followed)
         widths = (end.c_out if self._upper else end.c_in for end in ends)
-        own = tuple(self.families.identity(width) for width in widths)
-        return own, frozenset(), self._alphabet.start_amounts()
+        return tuple(self.families.identity(width) for width in widths)
 
-    def _without(
-        self, own: int, without: frozenset[int], letter: Letter, relation: int, subsets: bool
-    ) -> frozenset[int]:
-        variants = {self.families.extend(variant, relation) for variant in without}
-        if (letter.removable if subsets else letter.tested)[0]:
-            variants.add(own)
-            if subsets:
-                variants |= without
-        return frozenset(variants)
-
-    def _longer(self, half: Half, letter_index: int, limit: int) -> Half:
-        """Return the half with one more letter towards the middle."""
+    def _longer(self, states: States, letter_index: int, limit: int) -> States:
+        """Return the states of a half with one more letter towards the middle."""
         letter = self._alphabet.letters[letter_index]
-        families = self.families
-        truncated = half.truncated
-        states: dict[State, Entry] = {}
-        for (must, without, amounts), (cost, choice, count) in half.states.items():
-            for number, option in enumerate(letter.options):
-                total = cost + option.cost
-                if total > limit:
-                    truncated = True
-                    continue
-                relations = [option.relations[track] for track in self._followed]
-                variants = self._without(must[0], without, letter, relations[0], self._subsets)
-                extended = tuple(map(families.extend, must, relations))
-                if any(families.easier(extended[0], variant) for variant in variants):
-                    continue
-                longer = (number, *choice) if self._upper else (*choice, number)
-                state = extended, variants, self._alphabet.amounts(amounts, total, option)
-                add_entry(states, state, total, longer, count)
-        return Half(states, truncated, SortedStates.of(states))
+        options = self._options.get(letter_index)
+        if options is None:
+            forms = self._alphabet.times.forms if self._alphabet.times else ()
+            options = Options.of(letter, self._followed, len(forms))
+            self._options[letter_index] = options
+        return states.longer(
+            options,
+            self.families,
+            self._easier,
+            self._alphabet,
+            limit,
+            removable=(letter.removable if self._subsets else letter.tested)[0],
+            subsets=self._subsets,
+        )
 
 
 class HalfSearch:
@@ -390,19 +190,24 @@ class HalfSearch:
         """Return the cheapest passing choice of every sequence, None where there is none."""
         answers: dict[Letters, Solution | None] = {}
         undecided = list(dict.fromkeys(sequences))
+        sides = self._lower, self._upper
         limit, self._failed = self._first_limit(), -1
         while undecided:
             halves = {
-                letters: (self._lower.half(lower, limit), self._upper.half(upper, limit))
+                letters: tuple(
+                    (side.half(half, limit), side.is_truncated(half, limit))
+                    for side, half in zip(sides, self._split(letters), strict=True)
+                )
                 for letters in undecided
-                for lower, upper in [self._split(letters)]
             }
             self._enlarge_memo()
             undecided = []
-            for letters, (low, high) in halves.items():
-                truncated = low.truncated or high.truncated
+            for letters, ((low, of_low), (high, of_high)) in halves.items():
+                truncated = of_low or of_high
                 solution = self._meet(high, low, limit if truncated else UNLIMITED)
-                if solution is None and truncated and not (low.is_dead or high.is_dead):
+                # Whether each half has a state, at any cost.
+                possible = (of_low or len(low)) and (of_high or len(high))
+                if solution is None and truncated and possible:
                     undecided.append(letters)
                 else:
                     answers[letters] = solution
@@ -415,13 +220,13 @@ class HalfSearch:
         """Return the passing choices of every sequence, by their amounts."""
         answers: dict[Letters, tuple[Point, ...]] = {}
         # The upper halves that meet a lower one.
-        meetings: dict[Letters, tuple[SortedStates, dict[Letters, SortedStates]]] = {}
+        meetings: dict[Letters, tuple[States, dict[Letters, States]]] = {}
         for letters in dict.fromkeys(sequences):
             lower, upper = self._split(letters)
             answers[letters] = ()
-            low = self._lower.half(lower, UNLIMITED).sorted_states
-            high = self._upper.half(upper, UNLIMITED).sorted_states
-            if low is not None and high is not None:
+            low = self._lower.half(lower, UNLIMITED)
+            high = self._upper.half(upper, UNLIMITED)
+            if len(low) and len(high):
                 meetings.setdefault(lower, (low, {}))[1][upper] = high
         self._enlarge_memo()
         for lower, (low, highs) in meetings.items():
@@ -502,70 +307,85 @@ class HalfSearch:
         if entries > len(self._memo):
             self._memo = np.zeros(entries, np.int64)
 
-    def _meet(self, high: Half, low: Half, limit: int) -> Solution | None:
-        if high.sorted_states is None or low.sorted_states is None:
+    def _meet(self, high: States, low: States, limit: int) -> Solution | None:
+        if not (len(high) and len(low)):
             return None
         cost, top, bottom = cheapest_pair(
             self._memo,
             self._upper.families.pool.arrays(),
             self._lower.families.pool.arrays(),
-            high.sorted_states.arrays,
-            low.sorted_states.arrays,
+            high.arrays,
+            low.arrays,
             self._subsets,
             limit,
             self.tally,
         )
         if top < 0:
             return None
-        choice = low.sorted_states.choices[bottom] + high.sorted_states.choices[top]
-        return Solution(int(cost), choice)
+        return Solution(int(cost), low.choice(bottom) + high.choice(top))
 
     def _meet_all(
-        self, low: SortedStates, highs: Mapping[Letters, SortedStates]
+        self, low: States, highs: Mapping[Letters, States]
     ) -> Iterator[tuple[Letters, tuple[Point, ...]]]:
         """Yield the points of one lower half with each of several upper ones."""
         pools = self._upper.families.pool.arrays(), self._lower.families.pool.arrays()
         families = np.unique(np.concatenate([high.families for high in highs.values()]))
-        _, _, must, first, _ = low.arrays
         below, places = np.unique(low.families, return_inverse=True)
+        count, first = len(low), low.first - low.first[0]
         own, without = seen_through(
-            self._memo, *pools, families, below, places[: len(must)], first, places[len(must) :]
+            self._memo, *pools, families, below, places[:count], first, places[count:]
         )
         row = np.zeros(families[-1] + 1, np.int64)
         row[families] = np.arange(len(families))
+        bottoms, below_amounts = low.classes()
         for upper, high in highs.items():
+            tops, amounts = high.classes()
+            classes = (tops, amounts), (bottoms, below_amounts)
             if self.alphabet.times:
                 pairs = passing_pairs(own, without, row, high.arrays, self._subsets)
                 self.tally += len(pairs)
-                yield upper, self._points_of_pairs(pairs, high, low)
+                yield upper, self._points_of_pairs(pairs, high, low, classes)
                 continue
-            cells = count_pairs(own, without, row, high.counted, low.counted, self._subsets)
+            cells = count_pairs(
+                own,
+                without,
+                row,
+                (tops, high.counts, len(amounts), high.arrays),
+                (bottoms, low.counts, len(below_amounts), low.arrays),
+                self._subsets,
+            )
             self.tally += int(np.count_nonzero(cells[:, :, 0]))
-            yield upper, _points(cells, high, low)
+            yield upper, _points(cells, high, low, classes)
 
     def _points_of_pairs(
-        self, pairs: Ints, high: SortedStates, low: SortedStates
+        self, pairs: Ints, high: States, low: States, classes: "_Classes"
     ) -> tuple[Point, ...]:
         """Return the points of pairs of states."""
         merged: dict[Amounts, Entry] = {}
+        (tops, top_amounts), (bottoms, bottom_amounts) = classes
         for top, bottom in pairs.tolist():
-            above, fan_in, *times = high.amounts[high.classes[top]]
-            below, other, *others = low.amounts[low.classes[bottom]]
+            above, fan_in, *times = top_amounts[tops[top]]
+            below, other, *others = bottom_amounts[bottoms[bottom]]
             amounts = self.alphabet.joined((above + below, min(fan_in, other)), times, others)
-            cost = int(high.arrays[0][top] + low.arrays[0][bottom])
-            choice = low.choices[bottom] + high.choices[top]
+            cost = int(high.costs[top] + low.costs[bottom])
+            choice = low.choice(bottom) + high.choice(top)
             add_entry(merged, amounts, cost, choice, int(high.counts[top] * low.counts[bottom]))
         return points_of(merged)
 
 
-def _points(cells: Ints, high: SortedStates, low: SortedStates) -> tuple[Point, ...]:
+# Of the upper and of the lower states, as `States.classes` has them.
+_Classes = tuple[tuple[Ints, list[Amounts]], tuple[Ints, list[Amounts]]]
+
+
+def _points(cells: Ints, high: States, low: States, classes: _Classes) -> tuple[Point, ...]:
     """Return what `count_pairs` found, with classes of the same amounts put together."""
     merged: dict[Amounts, Entry] = {}
+    (_, top_amounts), (_, bottom_amounts) = classes
     for top_class, bottom_class in np.argwhere(cells[:, :, 0]).tolist():
         count, top, bottom = cells[top_class, bottom_class].tolist()
-        (above, fan_in), (below, other) = high.amounts[top_class], low.amounts[bottom_class]
-        choice = low.choices[bottom] + high.choices[top]
-        cost = int(high.arrays[0][top] + low.arrays[0][bottom])
+        (above, fan_in), (below, other) = top_amounts[top_class], bottom_amounts[bottom_class]
+        choice = low.choice(bottom) + high.choice(top)
+        cost = int(high.costs[top] + low.costs[bottom])
         add_entry(merged, (above + below, min(fan_in, other)), cost, choice, count)
     return points_of(merged)
 

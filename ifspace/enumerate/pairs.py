@@ -25,14 +25,14 @@ _ONE = np.uint64(1)
 
 @compiled(nogil=True)
 def _slot(memo: Any, t: Any, b: Any) -> Any:
-    return ((t * int64(0x9E3779B1)) ^ (b * int64(0x85EBCA6B))) & int64(len(memo) - 1)
+    return ((int64(t) * int64(0x9E3779B1)) ^ (int64(b) * int64(0x85EBCA6B))) & int64(len(memo) - 1)
 
 
 @compiled(nogil=True)
 def _remembered(memo: Any, t: Any, b: Any) -> Any:
     """Return 1 or 0 when the memo has whether the pair is full, else -1."""
     entry = memo[_slot(memo, t, b)]
-    if entry >> 1 == (t << 31 | b) + 1:
+    if entry >> 1 == (int64(t) << 31 | int64(b)) + 1:
         return entry & 1
     return int64(-1)
 
@@ -45,7 +45,7 @@ def _full(memo: Any, upper: Any, lower: Any, t: Any, b: Any) -> Any:
         below, origin, _, inputs, _ = lower
         seen = covers(data, start[t], rows[t], columns[t], below, origin[b], inputs[b])
         answer = int64(1) if seen else int64(0)
-        memo[_slot(memo, t, b)] = ((t << 31 | b) + 1) << 1 | answer
+        memo[_slot(memo, t, b)] = ((int64(t) << 31 | int64(b)) + 1) << 1 | answer
     return answer == 1
 
 

@@ -28,9 +28,11 @@ from numba import int64, uint64
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.compiled import compiled
 from ifspace.enumerate.alphabet import Alphabet, Choice, Letters, Solution, tracks_of
-from ifspace.enumerate.bits import BitRows, canonical, compose, lowest, pack, subset
+from ifspace.enumerate.bits import BitRows, canonical, compose, lowest, pack
+from ifspace.enumerate.families import Families, Pool
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch
-from ifspace.enumerate.halves import Families, Half, HalfSearch, Pool
+from ifspace.enumerate.halves import HalfSearch
+from ifspace.enumerate.states import States
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
@@ -44,9 +46,12 @@ class Matrices(Families):
     middle channel.
     """
 
+    by_rows = True
+
     def __init__(self, alphabet: Alphabet, upper: bool) -> None:
         """Start with no matrices."""
         super().__init__(alphabet, upper)
+        self.pool = self.sets
         # The minimal sets among the rows of each upper matrix.
         self.minimal = Pool.empty()
 
@@ -59,11 +64,8 @@ class Matrices(Families):
         behind: BitRows = compose(sets, layer) if self.upper else compose(layer, sets)
         return behind
 
-    def _is_easier(self, sets: BitRows, others: BitRows) -> bool:
-        return bool(subset(sets, others))
-
-    def _add_to_pool(self, sets: BitRows, channels: int) -> None:
-        self.pool.add(sets, sets.shape[1], 0)
+    def _add(self, sets: BitRows, channels: int) -> None:
+        self.sets.add(sets, sets.shape[1], 0)
         if self.upper:
             self.minimal.add(canonical(sets), sets.shape[1], 0)
 
@@ -100,15 +102,15 @@ class RepeatedSearch(HalfSearch):
     def _enlarge_memo(self) -> None:
         """Keep no memo: a pair of matrices meets about once."""
 
-    def _meet(self, high: Half, low: Half, limit: int) -> Solution | None:
-        if high.sorted_states is None or low.sorted_states is None:
+    def _meet(self, high: States, low: States, limit: int) -> Solution | None:
+        if not (len(high) and len(low)):
             return None
         cost, top, bottom = cheapest_power(
             self._ends.arrays(),
             self._upper.families.pool.arrays(),
             self._lower.families.pool.arrays(),
-            high.sorted_states.arrays,
-            low.sorted_states.arrays,
+            high.arrays,
+            low.arrays,
             self.alphabet.setting.channels,
             self.alphabet.setting.repeats,
             (self._failed, limit),
@@ -116,8 +118,7 @@ class RepeatedSearch(HalfSearch):
         )
         if top < 0:
             return None
-        choice = low.sorted_states.choices[bottom] + high.sorted_states.choices[top]
-        return Solution(int(cost), choice)
+        return Solution(int(cost), low.choice(bottom) + high.choice(top))
 
 
 @compiled(nogil=True)
