@@ -162,24 +162,24 @@ class _Quotient:
     def of(cls, sized: SizedBlock, fixed_ends: bool) -> Self:
         """Return the quotient of a block."""
         layers: list[tuple[int, bool]] = []
-        mixings: list[_Mixing] = []
-        # Before each mixing layer and after the last: the output of the one below that each is.
-        wirings = [np.arange(sized.channels)]
+        mixers: list[SizedLayer] = []
+        # Before each mixing layer and after the last.
+        matchings: list[tuple[SizedLayer, ...]] = [()]
         for layer in sized.layers:
             matching = _matching(layer)
             if matching is not None:
-                wirings[-1] = wirings[-1][matching]
+                matchings[-1] += (layer,)
             else:
-                mixings.append(_mixing(layer))
-                wirings.append(np.arange(layer.c_out))
+                mixers.append(layer)
+                matchings.append(())
             if layer.conv.writes:
                 layers.append((layer.kernel, matching is not None))
         return cls(
             sized.dims,
             fixed_ends,
             tuple(layers),
-            tuple((mixing.classes, mixing.windows, mixing.reads.tobytes()) for mixing in mixings),
-            tuple(_levels(mixings, wirings, fixed_ends)),
+            tuple((x.classes, x.windows, x.reads.tobytes()) for x in map(_mixing, mixers)),
+            tuple(_levels(sized.channels, mixers, matchings, fixed_ends)),
         )
 
     @property
@@ -189,21 +189,59 @@ class _Quotient:
         return self.dims, self.layers, tuple(x[:2] for x in self.mixings), sizes
 
 
-def _levels(mixings: list[_Mixing], wirings: list[Indices], fixed_ends: bool) -> list[bytes]:
-    none = np.full(len(wirings[0]), -1)
-    if not mixings:
+def _levels(
+    channels: int,
+    mixers: list[SizedLayer],
+    matchings: list[tuple[SizedLayer, ...]],
+    fixed_ends: bool,
+) -> list[bytes]:
+    if not mixers:
         # Joined ends make cycles of the wiring, and their lengths are all there is to know.
-        return [_level(_cycle_lengths(wirings[0]) if fixed_ends else none, none)]
+        none = np.full(channels, -1)
+        wiring = _wiring(channels, matchings[0])
+        return [_level(_cycle_lengths(wiring) if fixed_ends else none, none)]
     inner = [
-        _level(below.outputs[wiring], above.inputs)
-        for (below, above), wiring in zip(pairwise(mixings), wirings[1:-1], strict=True)
+        _level_between(below, wired, above)
+        for (below, above), wired in zip(pairwise(mixers), matchings[1:-1], strict=True)
     ]
-    entering, leaving = mixings[0].inputs, mixings[-1].outputs[wirings[-1]]
+    first, last = mixers[0], mixers[-1]
     if not fixed_ends:
-        return [_level(none, entering), *inner, _level(leaving, np.full(len(leaving), -1))]
+        return [
+            _level_between(None, (), first),
+            *inner,
+            _level_between(last, matchings[-1], None),
+        ]
+    entering = _mixing(first).inputs
+    leaving = _mixing(last).outputs[_wiring(last.c_out, matchings[-1])]
     class_of_channel = np.empty_like(entering)
-    class_of_channel[wirings[0]] = entering
+    class_of_channel[_wiring(channels, matchings[0])] = entering
     return [_level(leaving, class_of_channel), *inner]
+
+
+def _wiring(channels: int, matchings: tuple[SizedLayer, ...]) -> Indices:
+    """Return for each channel behind layers that match channels the one before them that it is."""
+    wiring = np.arange(channels)
+    for layer in matchings:
+        matching = _matching(layer)
+        assert matching is not None
+        wiring = wiring[matching]
+    return wiring
+
+
+# The blocks of a catalogue are put together from some ten thousand of these.
+@lru_cache(maxsize=1 << 14)
+def _level_between(
+    below: SizedLayer | None, matchings: tuple[SizedLayer, ...], above: SizedLayer | None
+) -> bytes:
+    """Return the level between two mixing layers, or of an open end, where one of them is None."""
+    classes = windows = None
+    if above is not None:
+        classes = _mixing(above).inputs
+    if below is not None:
+        windows = _mixing(below).outputs[_wiring(below.c_out, matchings)]
+    if windows is None:
+        windows = np.full_like(classes, -1)
+    return _level(windows, np.full_like(windows, -1) if classes is None else classes)
 
 
 def _level(windows: Indices, classes: Indices) -> bytes:

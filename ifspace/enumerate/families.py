@@ -74,8 +74,9 @@ class Pool:
 
     def copy(self) -> Self:
         """Return a pool of the same matrices, to which others can be added."""
-        arrays = (array[: self.count].copy() for array in self.arrays()[1:])
-        return type(self)(self.data[: self.used].copy(), *arrays, self.used, self.count)
+        start, rows, columns, size = (array[: self.count].copy() for array in self.arrays()[1:])
+        data = self.data[: self.used].copy()
+        return type(self)(data, start, rows, columns, size, self.used, self.count)
 
 
 def _with_room(array: Any, length: int) -> Any:

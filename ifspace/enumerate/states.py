@@ -199,7 +199,7 @@ def _is_easier(sets: Any, memo: Any, family: Any, other: Any, by_rows: bool) -> 
     if entry >> 1 == (f << 31 | g) + 1:
         return bool(entry & 1)
     data, start, rows, limbs, _ = sets
-    wide, recent, answer = limbs[family], int64(0), True
+    wide, recent, answer = limbs[family], 0, True
     for r in range(rows[other]):
         place = start[other] + r * wide
         covered = False
