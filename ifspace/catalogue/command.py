@@ -188,7 +188,7 @@ def command(
         most = None if top is not None or bounds["floors"] else columns
         designs_on_file = together([load(path, check, most) for path in catalogues])
     choices = best(designs_on_file, by=by, every_row=every_row, **question)
-    entries = len(choices)
+    entries, widths = len(choices), {design.replaces[:2] for design, _ in choices}
     if long is not None and top is None:
         # Beyond the first rows those of a long catalogue are not there.
         choices, entries = choices[:limit], count_entries(long, asked)
@@ -232,7 +232,11 @@ def command(
     if source is not None:
         for note in latency_notes(source, side, [(x.sized, x.stride) for x, _ in rows]):
             output.note(note)
-    for note in _notes(designs_on_file, [design for design, _ in rows], compared, top):
+    if top is None and len(widths) > 1:
+        output.note(
+            f"the rows are for {len(widths)} widths; --channels picks one, --top answers for each"
+        )
+    for note in _notes(designs_on_file, [design for design, _ in rows], compared):
         output.note(note)
     if top is None and entries > limit and output.format == "table":
         output.note(f"{limit} of {entries} entries within the bounds; --limit shows more")
@@ -276,7 +280,7 @@ def _peak_memory(most: str | None, side: int | None, dtype: str | None) -> "Peak
 
 
 def _notes(
-    catalogue: "Catalogue", designs: Sequence["Design"], compared: set[str], top: int | None
+    catalogue: "Catalogue", designs: Sequence["Design"], compared: set[str]
 ) -> Iterator[str]:
     """Yield what to know of the chosen designs, given the amounts that were bounded or compared."""
     from ifspace.catalogue.design import permutation_notes
@@ -295,7 +299,4 @@ def _notes(
             f"{' or '.join(sorted(minimised))}; others may have "
             f"{' and '.join(_MAY_DIFFER[name] for name in other)}: enumerate again with --front"
         )
-    widths = {(design.channels, design.out_channels) for design in designs}
     yield from permutation_notes(catalogue, designs)
-    if len(widths) > 1 and top is None:
-        yield f"the rows are for {len(widths)} widths; --channels picks one, --top answers for each"

@@ -298,6 +298,16 @@ def provenance(settings: Sequence[EnumerationSetting], funnels: Sequence[Funnel]
 
 def write_parquet(file: Any, about: Mapping[str, Any], designs: Iterator[Design]) -> None:
     """Write designs as Parquet, however many, with a checksum over what is said about them."""
+
+    def tables() -> Iterator[Mapping[str, Any]]:
+        while rows := tuple(islice(designs, ROW_GROUP)):
+            yield to_columns(rows)
+
+    write_columns(file, about, tables())
+
+
+def write_columns(file: Any, about: Mapping[str, Any], tables: Iterable[Mapping[str, Any]]) -> None:
+    """Write the columns of designs as `to_columns` has them, ROW_GROUP rows at a time."""
     import pyarrow
     import pyarrow.parquet
 
@@ -311,26 +321,31 @@ def write_parquet(file: Any, about: Mapping[str, Any], designs: Iterator[Design]
         compression_level=3,
         write_page_checksum=True,
     ) as writer:
-        while rows := tuple(islice(designs, ROW_GROUP)):
-            writer.write_table(
-                pyarrow.table(to_columns(rows), schema=schema), row_group_size=ROW_GROUP
-            )
+        for columns in tables:
+            writer.write_table(pyarrow.table(columns, schema=schema), row_group_size=ROW_GROUP)
 
 
 def part_to_parquet(part: Part, key: str, index: int) -> bytes:
     """Return the file of a part: number `index` of the run with a key."""
     buffer = BytesIO()
+    about = part_provenance(part, key, index, len(part.designs))
+    write_parquet(buffer, about, iter(part.designs))
+    return buffer.getvalue()
+
+
+def part_provenance(part: Part, key: str, index: int, rows: int) -> dict[str, Any]:
+    """Return what the metadata of a part says of its rows, of which there are so many."""
     about = {
         "ifspace": version(),
         "schema": SCHEMA_VERSION,
         PART_KEY: index,
         "run": key,
-        "rows": len(part.designs),
+        "rows": rows,
         "funnel": to_plain(part.funnel),
         "amounts": part.amounts,
     }
-    write_parquet(buffer, json.loads(json.dumps(about)), iter(part.designs))
-    return buffer.getvalue()
+    plain: dict[str, Any] = json.loads(json.dumps(about))
+    return plain
 
 
 def read_part(

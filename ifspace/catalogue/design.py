@@ -422,11 +422,13 @@ class Catalogue:
     """The designs of one or more settings: a funnel for each, and the designs in their order.
 
     Within a setting designs are in canonical order: length, then kinds in the order of the table.
+    `rows`: how many there are, where the designs are only some of them.
     """
 
     settings: tuple[EnumerationSetting, ...]
     funnels: tuple[Funnel, ...]
     designs: tuple[Design, ...]
+    rows: int | None = None
 
     def designs_of(self, setting: EnumerationSetting) -> tuple[Design, ...]:
         """Return the designs of one setting, in their order."""

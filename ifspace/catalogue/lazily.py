@@ -10,7 +10,7 @@ are passed over, and the catalogue is read again without them.
 
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import reduce
 from math import inf
@@ -332,11 +332,13 @@ class Question:
     """What is asked of catalogues: the arguments of `best`, which explains them.
 
     `bounds`: on the amounts of AMOUNTS, by their names. `rows`: how many of the best are shown;
-    with `each_width` of each width, and with the Pareto front of each for `next_better`.
+    with `each_width` of each width, and with the Pareto front of each for `next_better`; with
+    `each_length` of each width and length.
     """
 
     rows: int
     each_width: bool = False
+    each_length: bool = False
     by: str = "params"
     every_row: bool = False
     kinds: tuple[str, ...] | None = None
@@ -527,7 +529,7 @@ class _Survey:
     def best(self, size: int) -> tuple[dict[Any, list[Row]], dict[Any, list[Row]]]:
         """Return the first rows in rank, `size` of each group, and those with the least amounts.
 
-        The groups are the widths, or all of them together.
+        The groups are the widths, with their lengths where these are asked for, or all together.
         """
         question = self._asked.question
         order = self._asked.ranks()
@@ -538,8 +540,12 @@ class _Survey:
             if not len(indices):
                 continue
             values = self._asked.values(rows)[indices]
-            group = rows.replaced if question.each_width else None
-            _rank(ranked.setdefault(group, []), rows, indices, values[:, order], size)
+            lengths = values[:, _LAYERS] * question.each_length
+            for length in np.unique(lengths).tolist():
+                group = (rows.replaced if question.each_width else None), length
+                some = np.flatnonzero(lengths == length)
+                window = ranked.setdefault(group, [])
+                _rank(window, rows, indices[some], values[some][:, order], size)
             for name, column in enumerate(values.T):
                 value, witnesses = least.get((rows.replaced, name), (inf, []))
                 least_here = column.min()
@@ -674,11 +680,14 @@ def _beats(others: Any, amounts: Any) -> Any:
     return (others <= amounts).all(axis=1) & (others < amounts).any(axis=1)
 
 
-def needed(catalogues: Sequence[LongCatalogue], question: Question) -> list[Catalogue]:
+def needed(
+    catalogues: Sequence[LongCatalogue], question: Question, others: Any = None
+) -> list[Catalogue]:
     """Return of catalogues the rows that an answer is about, which are the same as of all rows.
 
     That is what `best` answers with the arguments of the question, down to its first `rows`, and
-    what `next_better` and `tight_bounds` then say.
+    what `next_better` and `tight_bounds` then say. `others`: a condition on columns of rows that
+    are there too.
 
     Raises: CatalogueError where one is damaged; SettingError as `best` for floors that they were
         not made for.
@@ -697,6 +706,9 @@ def needed(catalogues: Sequence[LongCatalogue], question: Question) -> list[Cata
         check_answers(catalogue.settings, question.floors, question.channels, counts)
     kept = _Kept(catalogues, asked)
     kept.add(survey.examples())
+    for source, catalogue in enumerate(catalogues if others is not None else ()):
+        for some in catalogue.scan(source, _TEXTS, others):
+            kept.add(map(some.row, range(len(some.amounts))))
     fronts = {setting.replaced: setting.front for one in catalogues for setting in one.settings}
     of_front = {replaced for replaced, is_front in fronts.items() if is_front}
     size = 4 * question.rows + 2 * TRIED
@@ -718,7 +730,8 @@ def needed(catalogues: Sequence[LongCatalogue], question: Question) -> list[Cata
             break
         survey.exclude([*wrong, *(row for rows in unknown for row in rows)])
     targets: dict[Any, None] = {}
-    for rows in ranked.values():
+    # Of rows by length only their own columns are shown, no reasons.
+    for rows in ranked.values() if not question.each_length else ():
         shown = [row for row in rows if kept.stands(row)][: question.rows]
         targets |= dict.fromkeys((row.replaced, kept.amounts(row)) for row in shown)
     compositions: set[str] = set()
@@ -744,6 +757,29 @@ def needed(catalogues: Sequence[LongCatalogue], question: Question) -> list[Cata
             break
         survey.exclude(row for rows in unknown for row in rows)
     return kept.catalogues()
+
+
+# Of each length so many networks are shown of a long catalogue.
+SHOWN: Final = 100
+
+
+def load_shown(place: str | Path) -> Catalogue:
+    """Return a catalogue to show: of a long one some rows, and how many it has.
+
+    Those are of each length the SHOWN networks of the fewest parameters, the published blocks, and
+    what nothing beats.
+
+    Raises: CatalogueError as `load`.
+    """
+    long = long_catalogues([place])
+    if long is None:
+        return dataset.load(place)
+    from pyarrow import compute
+
+    question = Question(SHOWN, each_width=True, each_length=True)
+    named = compute.is_valid(compute.field("published_as"))
+    (catalogue,) = needed(long, question, named)
+    return replace(catalogue, rows=long[0].rows)
 
 
 class _Kept:

@@ -562,7 +562,7 @@ def _designs(results: Results) -> Iterator[Named]:
     for catalogue, _, setting in settings(results):
         designs = catalogue.designs_of(setting)
         if designs:
-            yield f"params-layers-{_slug(setting)}", params_layers(designs, setting)
+            yield f"params-layers-{_slug(setting)}", params_layers(designs, setting, catalogue.rows)
         for design in to_draw(designs):
             name = f"block-{_file_safe(str(design.block))}-{design.channels}"
             if name not in drawn and design.dims == 2:
@@ -583,8 +583,13 @@ def to_draw(designs: Sequence[Design]) -> tuple[Design, ...]:
     ]
 
 
-def params_layers(designs: Sequence[Design], setting: EnumerationSetting) -> Figure:
-    """Return parameters against layers, with the published designs marked."""
+def params_layers(
+    designs: Sequence[Design], setting: EnumerationSetting, rows: int | None = None
+) -> Figure:
+    """Return parameters against layers, with the published designs marked.
+
+    `rows`: how many rows the catalogue has, where the designs are only some of them.
+    """
     drawn = figure(7.2, 5.2)
     axes = drawn.add_subplot()
     places = Counter((design.layers, design.params) for design in designs)
@@ -619,7 +624,8 @@ def params_layers(designs: Sequence[Design], setting: EnumerationSetting) -> Fig
     axes.set_xlabel("layers, shuffles included")
     axes.set_ylabel("parameters")
     axes.set_title(
-        f"{len(designs):,} blocks with the field of CONV({setting.kernel}), {setting_name(setting)}"
+        f"{len(designs):,}{'' if rows is None else f' of {rows:,}'} blocks with the field of "
+        f"CONV({setting.kernel}), {setting_name(setting)}"
     )
     axes.legend(loc="upper right")
     log_scale(axes.yaxis)

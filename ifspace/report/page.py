@@ -20,6 +20,7 @@ from ifspace.catalogue import Design
 from ifspace.catalogue.dataset import version
 from ifspace.catalogue.design import represents
 from ifspace.catalogue.evidence import CLAIMS, TrainedBlock, evidence, trained_blocks
+from ifspace.catalogue.lazily import SHOWN
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import P, alphabet
@@ -709,10 +710,17 @@ def _lead(results: Results) -> str:
         for name in ("survivors", "compositions", "distinct_networks")
     )
     same = f" They are {networks:,} networks up to the order of channels." if networks else ""
+    stand = "Each stands here with its cheapest group counts."
+    if any(catalogue.rows for catalogue in results.catalogues):
+        designs = sum(len(catalogue.designs) for catalogue in results.catalogues)
+        stand = (
+            f"{designs:,} of them stand here with their cheapest group counts: of long catalogues "
+            f"{SHOWN} networks of each length, the published blocks and what nothing beats."
+        )
     return (
         f"Of {tried:,} compositions of up to {longest} layers, {survivors:,} see all the "
         "pixels and all the channels that the standard convolution sees, with no layer to "
-        f"spare. Each stands here with its cheapest group counts.{same} {' '.join(CLAIMS)}"
+        f"spare. {stand}{same} {' '.join(CLAIMS)}"
     )
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ifspace.catalogue import Catalogue, load
+from ifspace.catalogue import Catalogue
+from ifspace.catalogue.lazily import load_shown
+from ifspace.catalogue.shards import MANIFEST
 from ifspace.errors import SettingError
 from ifspace.measurements import ADDED, CELLS
 from ifspace.storage import read_csv
@@ -364,7 +366,7 @@ def read(folder: Path) -> Results:
         tuple(_measured(p) for p in sorted(folder.glob(KERNELS.pattern)) if p not in listed_files),
         tuple(map(_blocks, benches)),
         tuple(_unrecognised(folder)),
-        tuple(map(_front, sorted(folder.glob(FRONT.pattern)))),
+        tuple(map(_front, _places(folder, FRONT.pattern))),
         tuple(map(_plan, sorted(folder.glob(PLANS.pattern)))),
     )
     if not any(results.has(source) for part in PARTS for source in part.sources):
@@ -393,15 +395,21 @@ def _catalogues(folder: Path) -> Iterator[Catalogue]:
     """Yield the catalogues, and of those that were benchmarked the ones that add a setting."""
     settings: set[object] = set()
     for pattern in (CATALOGUE.pattern, BENCHED):
-        for path in sorted(folder.glob(pattern)):
-            catalogue = load(path)
+        for path in _places(folder, pattern):
+            catalogue = load_shown(path)
             if pattern == CATALOGUE.pattern or not settings.issuperset(catalogue.settings):
                 yield catalogue
             settings.update(catalogue.settings)
 
 
+def _places(folder: Path, pattern: str) -> list[Path]:
+    """Return the catalogues of a pattern: files, and folders of runs, whose names lack its end."""
+    runs = (path.parent for path in folder.glob(f"{pattern.removesuffix('.parquet')}/{MANIFEST}"))
+    return sorted([*folder.glob(pattern), *runs])
+
+
 def _front(path: Path) -> Catalogue:
-    catalogue = load(path)
+    catalogue = load_shown(path)
     if not all(setting.front for setting in catalogue.settings):
         raise foreign(path, "a catalogue with one row a composition", FRONT)
     return catalogue

@@ -95,7 +95,8 @@ def _designs(results: Results) -> Iterator[Table]:
             alike = [pair for pair in networks if pair[0].layers == length]
             best = alike[0][0]
             same = sum(design.costs == best.costs for design, _ in alike) - 1
-            more = more_of_equal_cost(same)
+            # Of a long catalogue not all of them are there.
+            more = more_of_equal_cost(same) if catalogue.rows is None else ""
             rows += [
                 _design_row(design, others, more if design is best else "")
                 for design, others in alike

@@ -1,13 +1,14 @@
 """Long catalogues, read some rows at a time: what is said of them is what is said of all rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ifspace.catalogue import Catalogue, best, lazily, load, one_a_network
+from ifspace.catalogue import Catalogue, best, lazily, load, one_a_network, save
 from ifspace.catalogue.choose import (
     AMOUNTS,
     BY,
@@ -22,8 +23,12 @@ from ifspace.catalogue.lazily import LongCatalogue, Question, count_entries, nee
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate import run as runs
 from ifspace.enumerate.run import merge_folder, run_in_folder
+from ifspace.enumerate.search import enumerate_designs
 from ifspace.floors import NO_FLOORS, Floors
 from ifspace.latency import Latency
+from ifspace.report.page import page
+from ifspace.report.read import chosen, read
+from ifspace.report.tables import tables
 
 SETTINGS = (
     EnumerationSetting(channels=8, max_len=5),
@@ -159,3 +164,60 @@ def test_a_front_and_its_floors_are_answered_as_from_memory(tmp_path: Path) -> N
         ):
             floors = Floors(least_fan_in=fan_in) if fan_in > 1 else NO_FLOORS
             check(long, whole, Question(rows=3, by=by, each_width=each_width, floors=floors))
+
+
+@pytest.mark.slow
+def test_best_prints_the_same_of_long_catalogues(
+    folder: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in (
+        ("--limit", "3", "--channels", "8"),
+        ("--top", "2", "--by", "layers"),
+        ("--params", "100", "--all", "--limit", "4"),
+        ("--params", "1", "--macs", "2"),
+    ):
+        outputs = []
+        for long in (0, 10**6):
+            monkeypatch.setattr(lazily, "LONG", long)
+            for name in ("run", "whole.parquet"):
+                ended = run("best", folder / name, *words)
+                outputs.append((ended.status, ended.out, ended.err.replace(name, "")))
+        assert len(set(outputs)) == 1
+    monkeypatch.setattr(lazily, "LONG", 0)
+    assert run("best", folder / "whole.parquet", "--check").status == 0
+
+
+def test_rows_of_long_catalogues_are_checked_where_that_is_asked_for(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    catalogue = enumerate_designs([EnumerationSetting(channels=8, max_len=3)], jobs=1)
+    first, *others = catalogue.designs
+    wrong = replace(first, params=first.params + 1)
+    save(replace(catalogue, designs=(wrong, *others)), tmp_path / "wrong.parquet")
+    assert run("best", tmp_path / "wrong.parquet").status == 0
+    ended = run("best", tmp_path / "wrong.parquet", "--check")
+    assert ended.status == 2
+    assert f"row 1: params {wrong.params}, its block has {first.params}" in ended.err
+
+
+@pytest.mark.slow
+def test_a_report_of_a_long_folder_shows_the_best_rows(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "catalogue-8").symlink_to(folder / "run")
+    monkeypatch.setattr(lazily, "SHOWN", 2)
+    results = read(tmp_path)
+    (some,) = results.catalogues
+    whole = load(folder / "whole.parquet")
+    assert some.rows == len(whole.designs) > len(some.designs)
+    assert set(some.designs) <= set(whole.designs)
+    # The rows of tables are those of all: the best of each length, and the published.
+    monkeypatch.setattr(lazily, "LONG", 10**6)
+    (tmp_path / "catalogue-8").unlink()
+    (tmp_path / "catalogue-8.parquet").symlink_to(folder / "whole.parquet")
+    of_some, of_all = (
+        [[row[:-1] for row in table.rows] for table in tables(rows, "designs")]
+        for rows in (results, read(tmp_path))
+    )
+    assert of_some == of_all
+    assert f"{len(some.designs)} of them stand here" in page(results, chosen(["funnel"]))
