@@ -59,14 +59,16 @@ def solve(
     variables: Sequence[Any],
     time_limit_s: float | None = None,
     effort: float | None = None,
+    tolerance: int = 0,
 ) -> Outcome:
     """Return the values of some variables in the best solution of a model.
 
     The same model has the same answer on every machine, unless a time limit in seconds interrupts
     the search. `effort`: how much work the search may do, in the solver's deterministic time (some
-    seconds each), so that it ends with the same answer on every machine. The bound, that of the
-    linear relaxation where an interrupted search has none or a worse one, is rounded up to the next
-    whole number, since objectives are whole.
+    seconds each), so that it ends with the same answer on every machine. `tolerance`: the search
+    ends where the objective is so near to its bound; it is optimal only where both are equal. The
+    bound, that of the linear relaxation where an interrupted search has none or a worse one, is
+    rounded up to the next whole number, since objectives are whole.
 
     Raises: SettingError when the model's sums do not fit into 64 bits.
     """
@@ -82,6 +84,7 @@ def solve(
     solver.parameters.catch_sigint_signal = False
     if effort is not None:
         solver.parameters.max_deterministic_time = effort
+    solver.parameters.absolute_gap_limit = tolerance
     if time_limit_s is not None:
         solver.parameters.max_time_in_seconds = max(0.0, time_limit_s)
     code = solver.solve(model)
@@ -98,8 +101,9 @@ def solve(
         return Outcome(Status.UNKNOWN, relaxed_bound(model, time_limit_s), ())
     # The bound is a float with some noise: it must not lift the bound to the next whole number.
     bound = ceil(solver.best_objective_bound - 1e-6) if model.has_objective() else None
-    status = Status.OPTIMAL if code == cp_model.OPTIMAL else Status.FEASIBLE
-    if status is Status.FEASIBLE:
+    is_exact = bound is None or not tolerance or bound == round(solver.objective_value)
+    status = Status.OPTIMAL if code == cp_model.OPTIMAL and is_exact else Status.FEASIBLE
+    if code != cp_model.OPTIMAL:
         relaxed = relaxed_bound(model, time_limit_s)
         bound = max((value for value in (bound, relaxed) if value is not None), default=None)
     return Outcome(status, bound, tuple(int(solver.value(variable)) for variable in variables))

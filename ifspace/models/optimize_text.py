@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from ifspace.answer import Status
+from ifspace.answer import Answer, Status
 from ifspace.cli.latency import MARK, LatencyColumns
 from ifspace.cli.options import Forms
 from ifspace.errors import SettingError
@@ -32,6 +32,7 @@ from ifspace.models.widths_text import widths_text, widths_values
 from ifspace.serialize import json_text
 from ifspace.stages.layout import Layout
 from ifspace.stages.problem import amounts_text
+from ifspace.stages.replacement import ORDERS, ReplacementPlan
 from ifspace.stages.text import (
     LayoutState,
     PublishedComparison,
@@ -54,7 +55,16 @@ _DEPTHS_STATUS: Final = {
 }
 _BLOCKS_STATUS: Final = {
     Status.OPTIMAL: "proven: within the budgets nothing is better",
-    Status.FEASIBLE: "time ran out: the best found so far",
+    Status.FEASIBLE: "the best found",
+}
+# What the amounts are called that decide between blocks.
+_DECIDING: Final = {
+    "replaced": "replaced layers",
+    "removed": "parameters kept",
+    "params": "parameters",
+    "macs": "MACs",
+    "latency_ms": "latency",
+    "peak_memory": "peak memory",
 }
 # Why a layer stays that a block fits, by the objective.
 _WHY_KEPT: Final = {
@@ -583,6 +593,16 @@ def _errors(fit: Fit | None) -> list[str]:
     return ["" if error is None else f"{error:.3f}" for error in errors]
 
 
+def _gap_text(answer: Answer[ReplacementPlan]) -> str:
+    """Return how far the first amount that is not proven the best may be from the best."""
+    if answer.status is not Status.FEASIBLE or answer.best is None or not answer.bound:
+        return ""
+    plan, number = answer.best, len(answer.bound) - 1
+    name, value = ORDERS[plan.problem.objective][number], plan.objective()[number]
+    gap = float(abs((value - answer.bound[number]) / value)) if value else 0.0
+    return f": {_DECIDING[name]} at most {gap:.2%} from the best, which is not proven"
+
+
 def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
     skipped: dict[str, list[str]] = {}
     for conv in plan.skipped:
@@ -600,7 +620,8 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
     pairs += _reach_facts(plan) if _is_front(optimization) else []
     answer = plan.answer
     if answer is not None and answer.best is not None:
-        pairs.append(("status", f"{answer.status.name.lower()}, {_BLOCKS_STATUS[answer.status]}"))
+        status = f"{_BLOCKS_STATUS[answer.status]}{_gap_text(answer)}"
+        pairs.append(("status", f"{answer.status.name.lower()}, {status}"))
         limits = plan.budgets.limits
         margin: dict[str, int | Fraction] = {
             name: limits[name] - getattr(optimization.after, name)

@@ -7,7 +7,8 @@ as a whole; the rest of the network is not part of the problem.
 Costs are sums, so only an option's amounts count. An option that is nowhere better than another one
 of its layer is left out, and layers with equal options are one variable: how many of them take
 which. Both leave every minimum as it is, and the search without symmetries. The amounts that decide
-are minimised one after the other; each is held at its proven minimum before the next one's turn.
+are minimised one after the other; each is held at its proven minimum, or at most 0.1% above what is
+proven, before the next one's turn.
 
 Beyond the papers: [3DRF] section 4.2 and [IF] section 5 replace every convolution by one design.
 """
@@ -23,7 +24,14 @@ from typing import Any, Final, Literal
 
 from ifspace.answer import Answer, Status
 from ifspace.block import SizedBlock
-from ifspace.cpsat import contradiction, new_model, seconds_left, solve, weighted_sum
+from ifspace.cpsat import (
+    Outcome,
+    contradiction,
+    new_model,
+    seconds_left,
+    solve,
+    weighted_sum,
+)
 from ifspace.errors import SettingError
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.stages.problem import MAX_BUDGET, Budgets, check_faults
@@ -44,6 +52,11 @@ ORDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "peak_memory": ("peak_memory", "params", "macs", "replaced"),
 }
 BOUNDED: Final = ("params", "macs", "latency_ms", PEAK_MEMORY)
+# How much work goes into the proof of an amount, in the solver's deterministic time. Which sums of
+# hundreds of numbers come nearest to a limit may never be proven: an amount that is this near to
+# its bound, as a share of itself, is good enough then.
+_EFFORT: Final = 1.5
+TOLERANCE: Final = Fraction(1, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +319,9 @@ def best_replacement(
 
     Of equal layers the first take the options that stand first. `bound` of the answer has the
     amounts that decide, in their order: compared as tuples it is never above the objective of any
-    plan. It is the plan's own where that is proven the best, and shorter where time ran out: all
-    but its last are proven.
+    plan. It is the plan's own where that is proven the best. Where the proof takes long, of many
+    layers, a plan is taken as soon as an amount is within 0.1% of its bound; the bound then ends
+    with the first amount that is not proven, as it does where time ran out.
 
     >>> from ifspace.block import Block
     >>> kept = Option(None, 1152, 18432)
@@ -330,20 +344,21 @@ def best_replacement(
     model = _ReplacementModel(problem)
     bound: list[Amount] = []
     chosen: tuple[int, ...] | None = None
-    status = Status.UNKNOWN
+    is_proven = True
     for name in ORDERS[problem.objective]:
-        status, better, least = model.minimise(name, deadline)
-        if status is Status.INFEASIBLE:
-            return Answer(status, None, (), problem.left_out, minima)
-        chosen = chosen if better is None else better
-        bound += [] if least is None else [least]
-        if status is not Status.OPTIMAL:
+        outcome = model.minimise(name, deadline)
+        if outcome.status is Status.INFEASIBLE:
+            return Answer(outcome.status, None, (), problem.left_out, minima)
+        chosen = chosen if outcome.chosen is None else outcome.chosen
+        bound += [outcome.bound] if is_proven and outcome.bound is not None else []
+        is_proven = is_proven and outcome.status is Status.OPTIMAL
+        if not outcome.is_near:
             break
     if chosen is None:
         return Answer(Status.UNKNOWN, None, (), problem.left_out)
     plan = ReplacementPlan(problem, chosen)
     plan.check()
-    status = status if status is Status.OPTIMAL else Status.FEASIBLE
+    status = Status.OPTIMAL if is_proven else Status.FEASIBLE
     return Answer(status, tuple(bound) or None, (plan,), problem.left_out)
 
 
@@ -415,8 +430,21 @@ class _Sum:
         return floor(Fraction(budget * self.scale - self.base) / self.unit)
 
 
+@dataclass(frozen=True)
+class _Minimum:
+    """How the search for the least of an amount ended: the option of each site, and the bound.
+
+    `is_near`: whether what was found is the least, or near enough to the bound to go on with.
+    """
+
+    status: Status
+    chosen: tuple[int, ...] | None = None
+    bound: Amount | None = None
+    is_near: bool = False
+
+
 class _ReplacementModel:
-    """The CP-SAT model of a problem; each amount that is minimised stays at its minimum."""
+    """The CP-SAT model of a problem; each amount that is minimised stays where it is then."""
 
     def __init__(self, problem: ReplacementProblem) -> None:
         self.problem = problem
@@ -437,32 +465,52 @@ class _ReplacementModel:
         for name, budget in problem.budgets.sums.limits.items():
             self.model.add(self._expression(name) <= self.sums[name].limit(budget))
 
-    def minimise(
-        self, name: str, deadline: float | None
-    ) -> tuple[Status, tuple[int, ...] | None, Amount | None]:
-        """Return how the search ended, the option of each site, and the bound on an amount."""
+    def minimise(self, name: str, deadline: float | None) -> _Minimum:
+        """Return how the search for the least of an amount ended."""
         expression = self._expression(name)
+        self.model.minimize(expression)
+        outcome = self._solved(expression, name, deadline, _EFFORT)
+        if outcome.status is not Status.OPTIMAL and not self._is_near(name, outcome):
+            outcome = self._solved(expression, name, deadline, None)
+        if outcome.status is Status.INFEASIBLE or not outcome.values or outcome.bound is None:
+            return _Minimum(outcome.status)
+        if outcome.status is Status.OPTIMAL and outcome.bound != self._value(name):
+            raise contradiction(
+                f"{name} of {self._value(name)} where {outcome.bound} is proven the least",
+                "one number for both",
+            )
+        self.model.add(expression <= self._value(name))
+        bound = self.sums[name].at(outcome.bound)
+        return _Minimum(outcome.status, self._chosen(), bound, self._is_near(name, outcome))
+
+    def _solved(
+        self, expression: Any, name: str, deadline: float | None, effort: float | None
+    ) -> Outcome:
+        """Solve the model: to the proof with so much work, without a limit until it is near."""
         if self.values:
             # The last choice is not given up for something worse when time runs out.
             self.model.add(expression <= self._value(name))
             self.model.clear_hints()
             for variable, value in zip(self.variables, self.values, strict=True):
                 self.model.add_hint(variable, value)
-        self.model.minimize(expression)
-        outcome = solve(self.model, self.variables, seconds_left(deadline))
+        near = 0 if effort is not None else self._tolerance(name)
+        outcome = solve(self.model, self.variables, seconds_left(deadline), effort, near)
         if outcome.status is Status.INFEASIBLE and self.values:
             raise contradiction("no choice at all, after it found one", "the one it found")
+        self.values = outcome.values or self.values
+        return outcome
+
+    def _tolerance(self, name: str) -> int:
+        """Return how far an amount may be from its bound, as the model counts it."""
+        amounts = self.sums[name]
+        # Without a choice yet: of the least that there is, which no choice is below.
+        value = self._value(name) if self.values else 0
+        return floor(TOLERANCE * abs(Fraction(amounts.at(value))) * amounts.scale / amounts.unit)
+
+    def _is_near(self, name: str, outcome: Outcome) -> bool:
         if not outcome.values or outcome.bound is None:
-            return outcome.status, None, None
-        self.values = outcome.values
-        if outcome.status is Status.OPTIMAL:
-            if outcome.bound != self._value(name):
-                raise contradiction(
-                    f"{name} of {self._value(name)} where {outcome.bound} is proven the least",
-                    "one number for both",
-                )
-            self.model.add(expression == outcome.bound)
-        return outcome.status, self._chosen(), self.sums[name].at(outcome.bound)
+            return False
+        return self._value(name) - outcome.bound <= self._tolerance(name)
 
     def _expression(self, name: str) -> Any:
         return weighted_sum(self.variables, self.sums[name].weights)

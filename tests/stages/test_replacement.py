@@ -21,6 +21,7 @@ from ifspace.stages import replacement as optimizer
 from ifspace.stages.problem import Budgets
 from ifspace.stages.replacement import (
     ORDERS,
+    TOLERANCE,
     Option,
     ReplacementPlan,
     ReplacementProblem,
@@ -351,8 +352,7 @@ def large(seed: int) -> tuple[Site, ...]:
 
 
 @pytest.mark.slow
-# Which weights are kept is a sum of subsets, whose proof takes longer: time limits are for it.
-@pytest.mark.parametrize("objective", [name for name in ORDERS if name != "weights"])
+@pytest.mark.parametrize("objective", ORDERS)
 def test_two_hundred_layers_take_seconds(objective: Any) -> None:
     sites = large(3)
     free = ReplacementProblem(sites, objective="latency_ms")
@@ -365,10 +365,18 @@ def test_two_hundred_layers_take_seconds(objective: Any) -> None:
     problem = ReplacementProblem(sites, Budgets(**bounds), objective)
     begun = time.monotonic()
     answer = best_replacement(problem)
-    # Two seconds where nothing else runs.
+    # Two seconds where nothing else runs; weights, a sum of subsets without a proof, take five.
     assert time.monotonic() - begun < 20
-    assert answer.status is Status.OPTIMAL
     assert answer.best is not None
+    replaced, *others = answer.best.objective()
+    if objective == "weights":
+        assert answer.status is Status.FEASIBLE
+        assert answer.bound is not None
+        assert answer.bound[0] == replaced
+        assert 0 < others[0] - answer.bound[1] <= TOLERANCE * -others[0]
+        assert -others[0] <= problem.budgets.params  # type: ignore[operator]
+        return
+    assert answer.status is Status.OPTIMAL
     assert answer.best.objective() == answer.bound
     if objective == "macs":
         assert answer == best_replacement(problem)
