@@ -112,6 +112,7 @@ def front_blocks(
     kernel: int = 3,
     stride: Literal[1, 2] = 1,
     floors: Floors = NO_FLOORS,
+    searched: bool = True,
 ) -> tuple[SizedBlock, ...]:
     """Return blocks with the full field that trade parameters for the least fan-in.
 
@@ -119,7 +120,7 @@ def front_blocks(
     least twice the one before, as long as it has fewer parameters than the convolution. Fewest
     parameters first; of as many the one with fewer layers of overlapping windows and of windows,
     so that plain grouped convolutions come before RPW. Blocks of three mixing layers are searched,
-    at widths up to `MAX_WIDTH`.
+    at widths up to `MAX_WIDTH`, unless `searched` is false.
 
     >>> [str(sized.block) for sized in front_blocks(64, 64, kernel=1)][:2]
     ['RPW(16,0)+RPW(16,0)+GPW(16)', 'GPW(8)+SH(8)+GPW(8)']
@@ -134,7 +135,7 @@ def front_blocks(
         for pair in PAIRS[spatial]
         for sized in _front_of_pair(pair, c_in, c_out, kernel, floors)
     ]
-    if max(c_in, c_out) <= MAX_WIDTH:
+    if searched and max(c_in, c_out) <= MAX_WIDTH:
         compositions = SEARCHED[spatial]
         problems = _problems(c_in, c_out, kernel, stride, None, "params", compositions, floors)
         blocks += [plan.sized for problem in problems for plan in _front_of(problem)]
@@ -152,11 +153,19 @@ def _front_of_pair(
     sees all C channels if g h <= C, and with no other g and h: it sees C / g times C / h at most.
     """
     kind = grouped_pointwise_kind()
-    options = [
-        Block.parse(pair.format(g=g, h=h, k=kernel)).at(c_in, c_out)
+    pairs = [
+        (g, h)
         for g, h in product(kind.group_counts(c_in, c_in), kind.group_counts(c_in, c_out))
         if g and h and g * h <= c_in
     ]
+    if not floors.without("least_fan_in"):
+        # The larger count decides the least fan-in; the more the other one is, the fewer parameters.
+        most: dict[tuple[int, bool], tuple[int, int]] = {}
+        for g, h in pairs:
+            key = max(g, h), g >= h
+            most[key] = max(most.get(key, (0, 0)), (g, h))
+        pairs = sorted(most.values())
+    options = [Block.parse(pair.format(g=g, h=h, k=kernel)).at(c_in, c_out) for g, h in pairs]
     blocks: list[SizedBlock] = []
     for sized in sorted(options, key=lambda sized: sized.params):
         doubles = not blocks or sized.least_fan_in >= 2 * blocks[-1].least_fan_in

@@ -18,6 +18,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from functools import cached_property
 from math import prod
 from typing import Any, Final
@@ -27,7 +29,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 
-from ifspace.errors import IfspaceError, SettingError
+from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.memory import Schedule
 from ifspace.models.calls import Call, Value, labels_in
 from ifspace.models.feature_maps import NO_CHANNEL, Ids, Label
@@ -478,6 +480,34 @@ class Channels:
         for index, reason in nodes.items():
             other.walk.edges.fix(self.ids_of(index), reason)
         return other
+
+    def with_kept(self, patterns: Sequence[str]) -> "Channels":
+        """Return the channels where groups stay that a layer with a matching full name writes.
+
+        Raises: SettingError for a pattern that matches no layer of a group.
+        """
+        kept = copy(self)
+        for pattern in patterns:
+            groups = [
+                group
+                for group in self.groups
+                if any(fnmatchcase(layer, pattern) for layer in group.layers)
+            ]
+            fixed = [layer for part in self.fixed for layer in part.layers]
+            if not groups and not any(fnmatchcase(layer, pattern) for layer in fixed):
+                names = [layer for group in self.groups for layer in group.layers]
+                near = get_close_matches(pattern, names, 3, 0.3) or names[:3]
+                raise SettingError.because(
+                    f"{ARGUMENT} matches no layer whose width could change",
+                    got=repr(pattern),
+                    allowed=f"patterns of full names such as {', '.join(near) or 'none'}",
+                    remedy="`ifspace analyze --every-layer` lists them",
+                    argument="keep_widths",
+                )
+            for group in groups:
+                ids = np.flatnonzero(np.isin(self.class_of, group.classes))
+                kept.walk.edges.fix(ids, f"kept, as it matches {pattern}")
+        return kept.with_fixed({})
 
     def nodes_of(self, group: "ChannelGroup") -> list[int]:
         """Return the feature maps that have channels of a group."""

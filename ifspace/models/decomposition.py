@@ -160,7 +160,7 @@ class Search:
             before, *after = self.times_of(conv, cases)
         elif self.latency is not None:
             blocks = [conv.block if sized is None else sized for sized, _ in cases]
-            before, *after = (_latency(conv, sized, self.latency) for sized in blocks)
+            before, *after = (latency_of_calls(conv, sized, self.latency) for sized in blocks)
         else:
             return list(replacements)
         return [
@@ -867,7 +867,9 @@ def _shapes(conv: ReplaceableConv, sized: SizedBlock) -> tuple[str, ...]:
     return tuple(shape_text(sized, size[0], conv.stride) for _, size in conv.calls)
 
 
-def _latency(conv: ReplaceableConv, sized: SizedBlock, source: LatencySource) -> Latency | None:
+def latency_of_calls(
+    conv: ReplaceableConv, sized: SizedBlock, source: LatencySource
+) -> Latency | None:
     """Return the latency of all calls together, None if that of one is not known."""
     total = Latency(Fraction(0))
     for _, (height, width) in conv.calls:

@@ -11,9 +11,8 @@ from fractions import Fraction
 from torch import Tensor
 
 from ifspace.answer import Status
-from ifspace.block import Block
-from ifspace.errors import IfspaceError, SettingError
-from ifspace.latency import Latency, LatencySource
+from ifspace.errors import SettingError
+from ifspace.latency import Latency
 from ifspace.models.analysis import Report, report_on
 from ifspace.models.decomposition import (
     Decomposition,
@@ -26,9 +25,8 @@ from ifspace.models.decomposition import (
     unknown_peak,
 )
 from ifspace.models.edits import EditedNetwork
-from ifspace.models.graph import Trace, TracedLayer
+from ifspace.models.graph import Trace
 from ifspace.models.measuring import Measurer
-from ifspace.models.options import layer_text
 from ifspace.models.plan_file import PlannedBlock
 from ifspace.models.reorganization import (
     Reorganization,
@@ -155,44 +153,6 @@ class Optimization:
         plans = (self.stages, self.blocks, self.widths)
         answers = [plan.answer for plan in plans if plan is not None and plan.answer is not None]
         return any(answer.status is Status.UNKNOWN for answer in answers)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownLatency:
-    """The sum of the latencies of a network's layers, of those `timed` of all `layers`."""
-
-    ms: Fraction
-    timed: int
-    layers: int
-    extrapolated: bool
-
-
-def known_latency(report: Report, source: LatencySource) -> KnownLatency:
-    """Return what the layers of a network take in all, layer by layer.
-
-    Layers that no block could be, such as dilated ones, and those that the source does not know are
-    not in the sum.
-    """
-    layers = [layer for layer in report.all_layers if layer.conv.writes and not layer.is_linear]
-    times = [_layer_latency(layer, source) for layer in layers]
-    timed = [time for time in times if time is not None]
-    return KnownLatency(
-        sum((time.ms for time in timed), Fraction(0)),
-        len(timed),
-        len(layers),
-        any(time.extrapolated for time in timed),
-    )
-
-
-def _layer_latency(layer: TracedLayer, source: LatencySource) -> Latency | None:
-    (height, width), stride = layer.size_out, layer.stride
-    if height != width or stride[0] != stride[1] or layer.dilation != (1, 1):
-        return None
-    try:
-        sized = Block.parse(layer_text(layer)).at(layer.c_in, layer.c_out)
-    except IfspaceError:  # a kernel that is even, or longer along one axis
-        return None
-    return source.find(sized, height, stride[0])
 
 
 def optimize(

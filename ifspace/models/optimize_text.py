@@ -15,7 +15,8 @@ from ifspace.latency import Latency
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.models.analysis import Report
 from ifspace.models.decomposition import Decomposition, Replacement
-from ifspace.models.optimization import KnownLatency, Optimization, known_latency
+from ifspace.models.latencies import KnownLatency, known_latency
+from ifspace.models.optimization import Optimization
 from ifspace.models.options import (
     ModelSource,
     name_list,

@@ -8,7 +8,7 @@ is read again: it must run the same operators on the channels that are left.
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,13 @@ from torch import Tensor, nn
 
 from ifspace.answer import Answer
 from ifspace.errors import ARGUMENT, SettingError
-from ifspace.models.channel_groups import Axis, ChannelGroup, Channels, FixedChannels
+from ifspace.models.channel_groups import (
+    Axis,
+    ChannelGroup,
+    Channels,
+    FixedChannels,
+    LayerCall,
+)
 from ifspace.models.decomposition import amounts_of
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import ImageSize
@@ -126,14 +132,18 @@ def narrow(
     objective: str = "macs-3/4",
     importance: Importance = "l2",
     multiple: int = MULTIPLE,
+    keep_widths: Sequence[str] = (),
     time_limit_s: float | None = None,
 ) -> NarrowedNetwork:
     """Return a narrower copy of a network within budgets, with the plan of it.
 
     `x`: an image [N, C, H, W] or its size (C, H, W). Widths are multiples of `multiple` channels
     (of wide groups of 2, 4 ... times as many): those of greatest `objective` ("macs-3/4", the sum
-    of MACs^(3/4) over layers, or "macs"). An amount without a budget is at most 9/10 of what it is
-    where all widths are narrowed alike. Of each group the channels stay that have the greatest
+    of MACs^(3/4) over layers, "most-macs", or "weights", the most parameters). An amount without a
+    budget is at most 9/10 of what it is where all widths are narrowed alike. `keep_widths`:
+    patterns such as "*.conv3" of the full names of layers that stay as wide as they are.
+
+    Of each group the channels stay that have the greatest
     `importance`: the "l1" or "l2" norm of their weights in all layers that write them, or numbers
     of the user's: a mapping from full names of layers to a tensor [C_out], or a CSV file with the
     columns layer, channel and importance. Weights that stay keep their values.
@@ -156,6 +166,7 @@ def narrow(
         objective=objective,
         importance=importance,
         multiple=multiple,
+        keep_widths=keep_widths,
         time_limit_s=time_limit_s,
     )
     plan.check()
@@ -170,6 +181,7 @@ def plan_narrowing(
     objective: str = "macs-3/4",
     importance: Importance = "l2",
     multiple: int = MULTIPLE,
+    keep_widths: Sequence[str] = (),
     time_limit_s: float | None = None,
 ) -> tuple[Narrowing, nn.Module]:
     """Return the widths of a network within budgets, and a copy of it that has them.
@@ -180,28 +192,71 @@ def plan_narrowing(
     whole_number(multiple, "multiple", 1)
     if budgets.shares:
         budgets = budgets.of(amounts_of(trace(model, x), budgets.dtype))
-    channels = Channels(model, x)
-    scores = _scores_of(importance, channels)
+    channels = Channels(model, x).with_kept(keep_widths)
+    found = best_narrowing(channels, budgets, objective, importance, multiple, time_limit_s)
+    groups, best = found.channels.groups, found.answer.best
+    if best is None:
+        return _narrowing(found, [group.width for group in groups]), model
+    after = [count * group.channels for count, group in zip(best.counts, groups, strict=True)]
+    assert found.model is not None
+    return _narrowing(found, after), found.model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BestNarrowing:
+    """The best widths of the `channels` that can be narrowed, and a copy that has them, if any."""
+
+    channels: Channels
+    problem: WidthsProblem
+    answer: Answer[WidthPlan]
+    step: Narrow | None = None
+    model: nn.Module | None = None
+
+
+def best_narrowing(
+    channels: Channels,
+    budgets: Budgets,
+    objective: str,
+    importance: Importance,
+    multiple: int,
+    time_limit_s: float | None,
+    *,
+    with_bound: bool = True,
+) -> BestNarrowing:
+    """Return the best widths within budgets that are no shares; what cannot be narrowed is left.
+
+    Raises: SettingError where nothing can be, and for importance that does not fit.
+    """
+    scores = scores_of(importance, channels)
     for _ in range(_ROUNDS):
         if not channels.groups:
             raise _nothing_to_narrow(channels)
-        problem = _problem(channels, budgets, objective, multiple)
-        answer = best_widths(problem, time_limit_s)
-        widths = [group.width for group in channels.groups]
+        problem = widths_problem(channels, budgets, objective, multiple)
+        answer = best_widths(problem, time_limit_s, with_bound=with_bound)
         if answer.best is None:
-            return _narrowing(channels, problem, answer, widths, None), model
-        removed = _removed(channels, answer.best.counts, scores)
-        step = _step(channels, removed)
+            return BestNarrowing(channels, problem, answer)
         copy = copy_of_network(channels.model)
-        fixed = _faults(channels, step, copy, removed)
+        step, fixed = narrow_copy(channels, copy, answer.best.counts, scores)
         if not fixed:
-            after = [
-                count * group.channels
-                for count, group in zip(answer.best.counts, channels.groups, strict=True)
-            ]
-            return _narrowing(channels, problem, answer, after, step), copy
+            return BestNarrowing(channels, problem, answer, step, copy)
         channels = channels.with_fixed(fixed)
     raise _nothing_to_narrow(channels)
+
+
+def narrow_copy(
+    channels: Channels,
+    copy: nn.Module,
+    counts: Sequence[int],
+    scores: "Mapping[str, Scores] | int",
+) -> tuple[Narrow, dict[int, str]]:
+    """Narrow a copy of a network in place.
+
+    Return the step, and the feature maps whose channels must stay, with reasons; none where the
+    copy runs the same operators on the channels that are left.
+    """
+    removed = _removed(channels, counts, scores)
+    step = _step(channels, removed)
+    return step, _faults(channels, step, copy, removed)
 
 
 def _nothing_to_narrow(channels: Channels) -> SettingError:
@@ -215,13 +270,8 @@ def _nothing_to_narrow(channels: Channels) -> SettingError:
     )
 
 
-def _narrowing(
-    channels: Channels,
-    problem: WidthsProblem,
-    answer: Answer[WidthPlan],
-    after: Sequence[int],
-    step: Narrow | None,
-) -> Narrowing:
+def _narrowing(found: BestNarrowing, after: Sequence[int]) -> Narrowing:
+    channels, problem, answer = found.channels, found.problem, found.answer
     image = channels.image.shape
     return Narrowing(
         image=(int(image[1]), int(image[2]), int(image[3]))
@@ -238,49 +288,57 @@ def _narrowing(
         answer=answer,
         after={} if answer.best is None else answer.best.amounts,
         alike=problem.alike,
-        step=step,
+        step=found.step,
     )
 
 
 # What widths cost
 
 
-def _problem(channels: Channels, budgets: Budgets, objective: str, multiple: int) -> WidthsProblem:
+def tensor_forms(channels: Channels) -> tuple[dict[Axis, Form], dict[str, Form]]:
+    """Return how many elements tensors have, along each axis that has channels and in all."""
+    axes = {axis: _axis_form(axis, channels, channels.groups) for axis in channels.walk.axes}
+    names = {*channels.parameters, *(layer.weight for layer in channels.walk.layers)}
+    return axes, {name: _tensor_form(name, channels, axes) for name in names}
+
+
+def written_form(call: LayerCall, channels: Channels) -> Form:
+    """Return how many elements a call of a layer writes."""
+    members = channels.class_of[call.output]
+    linear = {
+        index: call.pixels * int(np.isin(members, group.classes).sum()) // len(group.classes)
+        for index, group in enumerate(channels.groups)
+    }
+    linear = {index: factor for index, factor in linear.items() if factor}
+    moving = sum(factor * len(channels.groups[index].classes) for index, factor in linear.items())
+    return Form(call.pixels * len(members) - moving, linear)
+
+
+def widths_problem(
+    channels: Channels, budgets: Budgets, objective: str, multiple: int
+) -> WidthsProblem:
     """Return the widths of a network as a problem of numbers."""
     groups = channels.groups
-    forms = {axis: _axis_form(axis, channels, groups) for axis in channels.walk.axes}
-    weights = {
-        name: _tensor_form(name, channels, forms)
-        for name in {*channels.parameters, *(layer.weight for layer in channels.walk.layers)}
-    }
+    _, weights = tensor_forms(channels)
     layers = [weights[call.weight].scaled(call.macs_per_weight) for call in channels.walk.layers]
     layers.append(Form(channels.other_macs))
-    written = []
-    for call in channels.walk.layers:
-        members = channels.class_of[call.output]
-        linear = {
-            index: call.pixels * int(np.isin(members, group.classes).sum()) // len(group.classes)
-            for index, group in enumerate(groups)
-        }
-        linear = {index: factor for index, factor in linear.items() if factor}
-        moving = sum(factor * len(groups[index].classes) for index, factor in linear.items())
-        written.append(Form(call.pixels * len(members) - moving, linear))
+    written = [written_form(call, channels) for call in channels.walk.layers]
     return WidthsProblem(
-        widths=tuple(_width(group, multiple) for group in groups),
+        widths=tuple(width_of(group, multiple) for group in groups),
         layers=tuple(layer for layer in layers if layer.at([len(g.classes) for g in groups])),
         params=Form.sum(weights[name] for name in channels.parameters),
         activations=Form.sum(written),
-        live=_live_forms(channels) if budgets.peak_memory is not None else (),
+        live=_different(live_forms(channels)) if budgets.peak_memory is not None else (),
         budgets=budgets,
         objective=objective,
     )
 
 
-def _width(group: ChannelGroup, multiple: int) -> Width:
+def width_of(group: ChannelGroup, multiple: int) -> Width:
     """Return a width: multiples of channels, doubled while it has so many steps, and all of them.
 
     >>> group = ChannelGroup(("conv",), np.arange(256), 1, {})
-    >>> _width(group, 8).counts[:3], len(_width(group, 8).counts)
+    >>> width_of(group, 8).counts[:3], len(width_of(group, 8).counts)
     ((16, 32, 48), 16)
     """
     most = len(group.classes)
@@ -308,16 +366,20 @@ def _tensor_form(name: str, channels: Channels, forms: Mapping[Axis, Form]) -> F
     return whole
 
 
-def _live_forms(channels: Channels) -> tuple[Form, ...]:
-    """Return the live elements of each step while the network runs, each form once."""
+def live_forms(channels: Channels) -> list[Form]:
+    """Return the live elements of each step while the network runs."""
     live, per_group = channels.live
-    forms: dict[tuple[int, ...], Form] = {}
+    forms = []
     for step, elements in enumerate(live):
         linear = {n: more[step] for n, more in enumerate(per_group) if more[step]}
         moving = sum(more * len(channels.groups[n].classes) for n, more in linear.items())
-        key = (elements, *(value for pair in linear.items() for value in pair))
-        forms[key] = Form(elements - moving, linear)
-    return tuple(forms.values())
+        forms.append(Form(elements - moving, linear))
+    return forms
+
+
+def _different(forms: Iterable[Form]) -> tuple[Form, ...]:
+    """Return forms, each once."""
+    return tuple({(form.constant, *form.linear.items()): form for form in forms}.values())
 
 
 # Which channels stay
@@ -325,7 +387,7 @@ def _live_forms(channels: Channels) -> tuple[Form, ...]:
 Scores = npt.NDArray[np.float64]
 
 
-def _scores_of(importance: Importance, channels: Channels) -> Mapping[str, Scores] | int:
+def scores_of(importance: Importance, channels: Channels) -> Mapping[str, Scores] | int:
     """Return the numbers of the user for each layer, or the order of a norm.
 
     Raises: SettingError.

@@ -40,8 +40,9 @@ Ints = npt.NDArray[np.int64]
 # The index of a width, and the number that it changes to.
 Move = tuple[int, int]
 PEAK_MEMORY: Final = "peak_memory"
-# The power of a layer's MACs that counts in each objective: at most 1, so that it is concave.
-OBJECTIVES: Final[Mapping[str, float]] = {"macs-3/4": 0.75, "macs": 1.0}
+# The power of a layer's MACs that counts in each objective, or of all parameters: at most 1, so
+# that it is concave.
+OBJECTIVES: Final[Mapping[str, float]] = {"macs-3/4": 0.75, "most-macs": 1.0, "weights": 1.0}
 BOUNDED: Final = ("params", "macs", PEAK_MEMORY)
 # What is never above that of all widths narrowed alike.
 _FOLLOWING: Final = ("params", "macs", "activations")
@@ -113,13 +114,18 @@ class Form:
     linear: Mapping[int, int] = field(default_factory=dict)
     products: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
-    def at(self, counts: Sequence[Number]) -> Number | int:
-        """Return the amount at some widths."""
+    def at(self, counts: Sequence[Number] | Mapping[int, Number]) -> Number | int:
+        """Return the amount at some widths, those that it depends on at least."""
         return (
             self.constant
             + sum(factor * counts[index] for index, factor in self.linear.items())
             + sum(factor * counts[a] * counts[b] for (a, b), factor in self.products.items())
         )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The indices of the widths that it depends on."""
+        return tuple(sorted({*self.linear, *(index for pair in self.products for index in pair)}))
 
     def times(self, other: "Form") -> "Form":
         """Return the product with another one; one of them is a constant, or both are linear.
@@ -170,7 +176,8 @@ class WidthsProblem:
 
     `layers`: the MACs of each layer. `params` and `activations`, the elements that layers write,
     are those of the network; `live`: the elements that are live at each step while it runs.
-    `objective`: the sum over all layers of a function of their MACs, a name of `OBJECTIVES`.
+    `objective`, a name of `OBJECTIVES`: the sum over all layers of a function of their MACs, or
+    with "weights" the parameters.
 
     >>> conv = Form(0, {}, {(0, 1): 9})
     >>> widths = Width("a", (8, 16, 24)), Width("b", (8, 16, 24))
@@ -200,6 +207,11 @@ class WidthsProblem:
         return Form.sum(self.layers)
 
     @property
+    def summands(self) -> tuple[Form, ...]:
+        """The amounts whose powers the objective sums."""
+        return (self.params,) if self.objective == "weights" else self.layers
+
+    @property
     def most(self) -> Counts:
         """All channels that there are."""
         return tuple(width.most for width in self.widths)
@@ -224,7 +236,7 @@ class WidthsProblem:
     def value(self, counts: Sequence[int]) -> float:
         """Return the objective at some widths."""
         power = OBJECTIVES[self.objective]
-        return fsum(layer.at(counts) ** power for layer in self.layers)
+        return fsum(form.at(counts) ** power for form in self.summands)
 
     @cached_property
     def alike(self) -> dict[str, int]:
@@ -292,12 +304,14 @@ class WidthPlan:
         check_faults(faults, "widths that may be chosen, within limits")
 
 
-def best_widths(problem: WidthsProblem, time_limit_s: float | None = None) -> Answer[WidthPlan]:
+def best_widths(
+    problem: WidthsProblem, time_limit_s: float | None = None, *, with_bound: bool = True
+) -> Answer[WidthPlan]:
     """Return the widths of the greatest objective within the limits, with a bound on it.
 
     The search starts from all widths narrowed alike. `bound` of the answer is above the objective
     of every plan, None where nothing is proven. The search ends after some work, the same on every
-    machine, unless the time limit in seconds comes first.
+    machine, unless the time limit in seconds comes first; without a bound after exchanges alone.
 
     >>> conv = Form(0, {}, {(0, 1): 9})
     >>> widths = Width("a", (8, 16, 24)), Width("b", (8, 16, 24))
@@ -314,6 +328,8 @@ def best_widths(problem: WidthsProblem, time_limit_s: float | None = None) -> An
         minima = {name: least[name] for name in problem.budgets.limits}
         return Answer(Status.INFEASIBLE, None, (), least=minima)
     start = _Exchange(problem, problem.start).run(deadline)
+    if not with_bound:
+        return Answer(Status.FEASIBLE, None, (WidthPlan(problem, start),))
     model = _WidthsModel(problem)
     counts, status, bound = model.best(start, seconds_left(deadline))
     plan = WidthPlan(problem, max((start, counts), key=problem.value))
@@ -357,7 +373,7 @@ class _Exchange:
         self.forms: list[Form] = [getattr(problem, name) for name in names]
         self.matrices = [_Matrix(form, len(counts)) for form in self.forms]
         self.layers_of: list[list[Form]] = [[] for _ in counts]
-        for layer in problem.layers:
+        for layer in problem.summands:
             for index in {*layer.linear, *(index for pair in layer.products for index in pair)}:
                 self.layers_of[index].append(layer)
 
@@ -499,7 +515,7 @@ class _WidthsModel:
         top = problem.value(problem.most)
         scale = _SCALE / top if top else 1.0
         total, constant = [], 0.0
-        for layer in problem.layers:
+        for layer in problem.summands:
             if not layer.linear and not layer.products:
                 constant += layer.at(problem.least) ** power
                 continue
