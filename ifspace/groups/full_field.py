@@ -159,7 +159,7 @@ def _front_of_pair(
         if g and h and g * h <= c_in
     ]
     if not floors.without("least_fan_in"):
-        # The larger count decides the least fan-in; the more the other one is, the fewer parameters.
+        # The larger count decides the least fan-in; the other one is the best that is largest.
         most: dict[tuple[int, bool], tuple[int, int]] = {}
         for g, h in pairs:
             key = max(g, h), g >= h

@@ -44,6 +44,7 @@ from ifspace.nn.block import BlockModule, Style, block_style
 from ifspace.nn.checks import check_seed, wrong_type
 from ifspace.nn.network import seeded
 from ifspace.reach import field_after
+from ifspace.stages.joint import ORDERS as JOINT_ORDERS
 from ifspace.stages.problem import CHEAPEST, amounts_text, budgets_error
 from ifspace.stages.problem import Blocks as Blocks
 from ifspace.stages.problem import Budgets as Budgets
@@ -61,6 +62,8 @@ from ifspace.stages.replacement import (
 )
 from ifspace.values import choice
 
+# What the filters of blocks read at least that nobody lists: fewer channels train and run badly.
+LEAST_FAN_IN: Final = 8
 # A block that can replace a pointwise convolution.
 _NO_KERNEL: Final = "GPW(8)+SH(8)+GPW(8)"
 # (side in pixels, channels) of what one output sees.
@@ -125,12 +128,14 @@ class Search:
     """What decides between blocks where a layer may keep its convolution or become one of several.
 
     `objective`: "keep" replaces as few layers as possible; "weights" too, and keeps as many
-    parameters as the budgets allow; "params", "macs" and "latency_ms" minimise that amount. None is
+    parameters as the budgets allow; "params", "macs" and "latency_ms" minimise that amount. Those
+    of `ifspace.stages.joint.ORDERS` are for widths, depths and blocks together. None is
     "params" without a budget; with one it is "weights" for the blocks of a front, else "keep".
     `latency`: the measured latencies of blocks and convolutions, which stand there as CONV.
-    `floors` hold for every block; convolutions that none fits stay. `times_of`: times of layers and
-    blocks at their own sizes, instead of `latency`; `network_ms`: the time of the whole network, of
-    which a budget of latency is then, else of the layers that blocks may replace.
+    `floors` hold for every block; convolutions that none fits stay. `lower_floors`: whether the
+    least fan-in is halved, again and again, while nothing keeps the budgets. `times_of`: times of
+    layers and blocks at their own sizes, instead of `latency`; `network_ms`: the time of the whole
+    network, of which a budget of latency is then, else of the layers that blocks may replace.
 
     Raises: SettingError for another objective.
     """
@@ -139,11 +144,12 @@ class Search:
     latency: LatencySource | None = None
     time_limit_s: float | None = None
     floors: Floors = NO_FLOORS
+    lower_floors: bool = False
     times_of: TimesOf | None = None
     network_ms: Fraction | None = None
 
     def __post_init__(self) -> None:
-        choice(self.objective, "objective", (*ORDERS, None))
+        choice(self.objective, "objective", (*ORDERS, *JOINT_ORDERS, None))
 
     def objective_within(self, budgets: Budgets, blocks: Blocks | None = None) -> Objective:
         """Return the objective under budgets."""

@@ -39,6 +39,7 @@ from ifspace.models.warm_start import Fit, fit_blocks
 from ifspace.models.weights import names_after
 from ifspace.models.widths import (
     MULTIPLE,
+    WIDTHS_OBJECTIVE,
     GroupWidth,
     Importance,
     best_narrowing,
@@ -64,7 +65,6 @@ from ifspace.stages.joint import (
 from ifspace.stages.problem import Budgets, budgets_error
 from ifspace.stages.widths import Counts, Form, Width
 
-DEFAULT: Final = "macs-3/4"
 _SUMMED: Final = ("params", "macs", "activations")
 # Of each width these shares are tried first; then so many steps around the best ones.
 _SHARES: Final = tuple(Fraction(n, 8) for n in (2, 3, 4, 5, 6, 7, 8))
@@ -143,7 +143,7 @@ def redesign(
     x: Image,
     budgets: Budgets,
     freedom: Freedom = Freedom(),
-    search: Search = Search(),
+    search: Search = Search(),  # noqa: B008 - a frozen value
     *,
     importance: Importance = "l2",
     multiple: int = MULTIPLE,
@@ -208,7 +208,7 @@ def plan_redesign(
     trace: Trace,
     budgets: Budgets,
     freedom: Freedom = Freedom(),
-    search: Search = Search(),
+    search: Search = Search(),  # noqa: B008 - a frozen value
     importance: Importance = "l2",
     multiple: int = MULTIPLE,
 ) -> tuple[Redesign, NarrowedCopy | None]:
@@ -219,7 +219,7 @@ def plan_redesign(
     """
     limit_s = search.time_limit_s
     deadline = None if limit_s is None else time.monotonic() + limit_s
-    parts = _Parts(network, trace, freedom, search)
+    parts = _Parts(network, trace, freedom, search, multiple)
     budgets = budgets.of({**amounts_of(trace, budgets.dtype), "latency_ms": parts.latency_ms})
     budgets.check((*_SUMMED, "latency_ms", "peak_memory"))
     if "latency_ms" in budgets.bounded and search.latency is None:
@@ -231,16 +231,35 @@ def plan_redesign(
             argument="latency_budget_ms",
         )
     while True:
-        plan, counts = _solve(parts, budgets, search.objective or DEFAULT, importance, deadline)
+        plan, counts = _solve(
+            parts, budgets, search.objective or WIDTHS_OBJECTIVE, importance, deadline
+        )
         if plan.answer.best is None:
-            return plan, None
+            lower = _lowered(parts)
+            if lower is None:
+                return plan, None
+            parts = lower
+            continue
         try:
             return plan, _narrowed_copy(parts, plan, counts, importance)
         except IfspaceError:
             if not plan.removed:
                 raise
             # Where the units are gone, channels cannot be removed as planned.
-            parts = _Parts(network, trace, replace(freedom, depths=False), search)
+            parts = _Parts(network, trace, replace(freedom, depths=False), parts.search, multiple)
+
+
+def _lowered(parts: "_Parts") -> "_Parts | None":
+    """Return the parts with half the least fan-in of blocks, None if it is not to be lowered."""
+    search = parts.search
+    fan_in = search.floors.least_fan_in
+    if not search.lower_floors or fan_in == 1 or not parts.freedom.blocks:
+        return None
+    search = replace(search, floors=search.floors.but("least_fan_in", fan_in // 2))
+    lower = _Parts(parts.network, parts.trace, parts.freedom, search, parts.multiple)
+    note = f"filters of blocks read at least {fan_in // 2} channels: with {fan_in} nothing fits"
+    lower.notes = [*parts.notes, note]
+    return lower
 
 
 class _Parts:
@@ -347,9 +366,7 @@ class _Parts:
         if key not in self._blocks:
             try:
                 searched = not self.freedom.widths  # they take a search for each pair of widths
-                self._blocks[key] = front_blocks(
-                    *key, floors=self.search.floors, searched=searched
-                )
+                self._blocks[key] = front_blocks(*key, floors=self.search.floors, searched=searched)
             except IfspaceError:
                 self._blocks[key] = ()
         return self._blocks[key]
@@ -599,7 +616,7 @@ def _solve(
         narrowing = best_narrowing(
             parts.channels,
             whole,
-            DEFAULT,
+            WIDTHS_OBJECTIVE,
             importance,
             parts.multiple,
             seconds_left(deadline),

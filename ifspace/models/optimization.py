@@ -11,6 +11,7 @@ from fractions import Fraction
 from torch import Tensor
 
 from ifspace.answer import Status
+from ifspace.cpsat import seconds_left
 from ifspace.errors import SettingError
 from ifspace.latency import Latency
 from ifspace.models.analysis import Report, report_on
@@ -26,6 +27,7 @@ from ifspace.models.decomposition import (
 )
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace
+from ifspace.models.joint import Freedom, Redesign, apply_redesign, plan_redesign
 from ifspace.models.measuring import Measurer
 from ifspace.models.plan_file import PlannedBlock
 from ifspace.models.reorganization import (
@@ -37,8 +39,8 @@ from ifspace.models.replaceable import replaceable_convs
 from ifspace.models.tracing import trace as traced
 from ifspace.models.warm_start import Fit, random_images
 from ifspace.models.weights import names_after
-from ifspace.models.widths import Importance, Narrowing, plan_narrowing
-from ifspace.stages.problem import Blocks, Budgets
+from ifspace.models.widths import WIDTHS_OBJECTIVE, Importance, Narrowing, plan_narrowing
+from ifspace.stages.problem import Blocks, Budgets, amounts_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +53,10 @@ class OptimizationProblem:
     that of both. `warm_start`: blocks are fitted to their convolutions on `images`, of noise where
     there are none. `grow`: how new units begin, as for `reorganize`. `plan`: the block of each
     layer that is replaced, instead of a search among `blocks`, in the stages that are there.
-    `widths`: whether widths are what meets the budgets, without blocks. `importance`: of channels,
-    as for `narrow`. Budgets that are shares are of the network before. `measure`: times layers and
-    blocks here, instead of the latencies of the `search`; a budget of latency is of the whole
-    network then.
+    `widths`: whether widths are what meets the budgets, without blocks. `joint`: what may change
+    together, in one search, instead of all that. `importance` and `keep_widths`: as for `narrow`.
+    Budgets that are shares are of the network before. `measure`: times layers and blocks here,
+    instead of the latencies of the `search`; a budget of latency is of the whole network then.
     """
 
     blocks: Blocks | None = None
@@ -74,7 +76,9 @@ class OptimizationProblem:
     plan: tuple[PlannedBlock, ...] | None = None
     measure: Measurer | None = None
     widths: bool = False
+    joint: Freedom | None = None
     importance: Importance = "l2"
+    keep_widths: tuple[str, ...] = ()
 
     @property
     def objective(self) -> str:
@@ -84,7 +88,14 @@ class OptimizationProblem:
     @property
     def keeps_stages(self) -> bool:
         """Whether the stages stay as they are."""
-        return self.keep_stages or self.plan is not None
+        return self.keep_stages or self.plan is not None or self.joint is not None
+
+    @property
+    def freedom(self) -> Freedom | None:
+        """What is decided in one search: also widths alone that have a budget of latency."""
+        if self.widths and "latency_ms" in self.budgets.bounded:
+            return Freedom(depths=False, blocks=False, keep_widths=self.keep_widths)
+        return self.joint
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +141,7 @@ class Optimization:
     fresh: tuple[str, ...] = ()
     measured: MeasuredNetworks | None = None
     widths: Narrowing | None = None
+    design: Redesign | None = None
 
     @property
     def is_above_peak(self) -> bool:
@@ -141,8 +153,8 @@ class Optimization:
         with_blocks = self.problem.blocks is not None or self.problem.plan is not None
         if most is None or with_blocks or self.reorganized is None:
             return False
-        if self.problem.widths:
-            return False  # widths are chosen within it
+        if self.problem.widths or self.problem.joint is not None:
+            return False  # they are chosen within it
         if self.reorganized.live is None:
             raise unknown_peak(self.reorganized.notes)
         return self.reorganized.live.peak > most
@@ -150,7 +162,7 @@ class Optimization:
     @property
     def is_out_of_time(self) -> bool:
         """Whether time ran out before anything was found."""
-        plans = (self.stages, self.blocks, self.widths)
+        plans = (self.stages, self.blocks, self.widths, self.design)
         answers = [plan.answer for plan in plans if plan is not None and plan.answer is not None]
         return any(answer.status is Status.UNKNOWN for answer in answers)
 
@@ -176,7 +188,8 @@ def optimize(
     if measure is not None:
         start_ms = measure.network_times(network.model, None, trace.image).before_ms
         amounts["latency_ms"] = start_ms
-    problem = replace(problem, budgets=problem.budgets.of(amounts))
+    if problem.freedom is None:
+        problem = replace(problem, budgets=problem.budgets.of(amounts))
     before, start = report_on(trace, network.model, problem.alpha, cap=problem.cap), network
     stages, notes = _plan_stages(network, trace, problem)
     if stages is not None and not stages.is_solved:
@@ -186,6 +199,9 @@ def optimize(
     if stages is not None and stages.end.depths != stages.start.depths:
         network = apply_reorganization(network, stages, problem.seed, problem.grow)
         trace, reorganized = _analyzed(network, trace, problem)
+    if problem.freedom is not None:
+        done = Optimization(problem, before, stages, reorganized, notes=notes)
+        return _redesigned(done, start, network, trace, deadline, progress)
     if problem.widths:
         left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         done = Optimization(problem, before, stages, reorganized, notes=notes)
@@ -213,10 +229,8 @@ def optimize(
     if problem.plan is not None:
         blocks = planned_decomposition(network, trace, problem.plan, problem.budgets, search)
     else:
-        assert problem.blocks is not None
-        blocks = plan_decomposition(
-            network, trace, problem.blocks, problem.budgets, problem.layers, search
-        )
+        blocks, floor_note = _plan_blocks(network, trace, problem, search)
+        notes += floor_note
     problem = replace(problem, budgets=blocks.budgets)
     if not blocks.has_candidates:
         blocks.check()
@@ -252,6 +266,38 @@ def optimize(
         fresh=fresh,
         measured=measured,
     )
+
+
+def _plan_blocks(
+    network: EditedNetwork, trace: Trace, problem: OptimizationProblem, search: Search
+) -> tuple[Decomposition, tuple[str, ...]]:
+    """Return the plan of blocks with the greatest least fan-in that keeps the budgets.
+
+    With a note where that is less than was asked for: what the floor costs.
+    """
+    assert problem.blocks is not None
+    floors, notes, costs = search.floors, (), ""
+    while True:
+        own = replace(search, floors=floors)
+        lowers = search.lower_floors and floors.least_fan_in > 1
+        try:
+            plan = plan_decomposition(
+                network, trace, problem.blocks, problem.budgets, problem.layers, own
+            )
+        except SettingError as error:
+            if not lowers or error.argument != "least_fan_in":
+                raise
+        else:
+            if (plan.has_candidates and plan.is_solved) or not lowers:
+                break
+            costs = costs or (f": the least is {amounts_text(plan.least)}" if plan.least else "")
+        floors = floors.but("least_fan_in", floors.least_fan_in // 2)
+    if floors != search.floors and plan.is_solved:
+        notes = (
+            f"filters read at least {floors.least_fan_in} channels, since nothing keeps the "
+            f"budgets where they read {search.floors.least_fan_in}{costs}",
+        )
+    return plan, notes
 
 
 def _measured(
@@ -301,7 +347,9 @@ def _narrowed(
         network.model,
         trace.image,
         problem.budgets,
+        objective=problem.search.objective or WIDTHS_OBJECTIVE,
         importance=problem.importance,
+        keep_widths=problem.keep_widths,
         time_limit_s=time_limit_s,
     )
     if not plan.is_solved:
@@ -313,11 +361,41 @@ def _narrowed(
     return replace(done, widths=plan, after=after, network=final, layers=layers, fresh=fresh)
 
 
+def _redesigned(
+    done: Optimization,
+    start: EditedNetwork,
+    network: EditedNetwork,
+    trace: Trace,
+    deadline: float | None,
+    progress: Callable[[int, int], None] | None,
+) -> Optimization:
+    """Return an optimization with the widths, depths and blocks that one search chose."""
+    problem, freedom = done.problem, done.problem.freedom
+    assert freedom is not None
+    search = replace(problem.search, time_limit_s=seconds_left(deadline))
+    plan, copy = plan_redesign(network, trace, problem.budgets, freedom, search, problem.importance)
+    problem = replace(problem, budgets=plan.budgets)
+    done = replace(done, problem=problem, design=plan, notes=(*done.notes, *plan.notes))
+    if copy is None:
+        return done
+    images, noise = problem.images, problem.images is None
+    if noise and problem.warm_start:
+        images = random_images(trace.image, problem.seed, next(network.model.parameters()))
+    final = apply_redesign(network, plan, copy, problem.seed, images, progress, noise=noise)
+    trace, after = _analyzed(final, trace, problem)
+    assert (after.params, after.macs) == (plan.after["params"], plan.after["macs"])
+    if after.live is not None and problem.budgets.peak_elements is not None:
+        assert after.live.peak <= problem.budgets.peak_elements
+    layers, fresh = _fresh_layers(start, final, trace, [fit.name for fit in final.fits])
+    return replace(done, fits=final.fits, after=after, network=final, layers=layers, fresh=fresh)
+
+
 def _plan_stages(
     network: EditedNetwork, trace: Trace, problem: OptimizationProblem
 ) -> tuple[Reorganization | None, tuple[str, ...]]:
     """Return the plan of the stages, None if something else changes and no unit can move."""
-    by_depths = problem.blocks is None and problem.plan is None and not problem.widths
+    others = (problem.blocks, problem.plan, problem.joint)
+    by_depths = not problem.widths and all(other is None for other in others)
     budgets = problem.budgets.sums if by_depths else Budgets()
     try:
         plan = plan_reorganization(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
 from ifspace.cli.options import (
@@ -43,14 +44,21 @@ from ifspace.values import share
 if TYPE_CHECKING:
     from ifspace.models.edits import EditedNetwork
     from ifspace.models.graph import Trace
+    from ifspace.models.joint import Freedom
     from ifspace.models.measuring import Measurer
     from ifspace.models.optimization import Optimization, OptimizationProblem
+    from ifspace.models.replaceable import Layers
     from ifspace.stages.problem import Blocks
 
 OBJECTIVES = (
     *("keep", "weights", "params", "macs"),
     *("latency", "latency_ms", "peak-memory", "peak_memory"),
+    *("macs-3/4", "most-macs", "most-params"),
 )
+# Of them those for widths, and those for widths, depths and blocks together.
+_OF_WIDTHS: Final = ("macs-3/4", "most-macs", "most-params")
+_OF_JOINT: Final = (*_OF_WIDTHS, "keep", "weights")
+_OF_BLOCKS: Final = ("keep", "weights", "params", "macs", "latency_ms", "peak_memory")
 # What --warm-start without a name stands for.
 NOISE: Final = "noise"
 SUFFIXES = (".safetensors", ".onnx", ".pt2", ".py")
@@ -75,6 +83,9 @@ _FOR_SEARCH: Final = (
     *("names", "include", "exclude", "skip_first", "classifier", "least_channels", "objective"),
     *FLOORS,
 )
+
+# Those of them that say something of widths too.
+_OF_BOTH: Final = ("objective", "latency_budget_ms")
 
 _OPTIONS = (
     input_option,
@@ -138,10 +149,24 @@ _OPTIONS = (
         "--widths-only", is_flag=True, help="Narrow it, and leave the stages as they are."
     ),
     click.option(
+        "--joint",
+        is_flag=True,
+        help="Decide widths, depths and the blocks of layers together, in one search within the "
+        "budgets: channels and units are removed, layers become cheaper blocks.",
+    ),
+    click.option(
+        "--keep-widths",
+        type=LIST,
+        metavar="PATTERNS",
+        help="With --widths, --widths-only or --joint: layers whose full name matches one of these "
+        "stay as wide as they are, and all that go with them.",
+    ),
+    click.option("--keep-depths", is_flag=True, help="With --joint: no unit is removed."),
+    click.option(
         "--importance",
         metavar="HOW",
-        help="With --widths: l1 or l2, the norm of the weights that write a channel, or a CSV file "
-        "with the columns layer, channel and importance; l2 if not given.",
+        help="With --widths or --joint: l1 or l2, the norm of the weights that write a channel, or "
+        "a CSV file with the columns layer, channel and importance; l2 if not given.",
     ),
     click.option(
         "--block",
@@ -208,9 +233,13 @@ _OPTIONS = (
     click.option(
         "--objective",
         type=OneOf(OBJECTIVES),
-        help="What decides between blocks: keep replaces as few as the budgets ask for, weights "
-        "too and keeps as many parameters as they allow, the others make an amount least. If not "
-        "given: keep for the blocks that are listed, else weights; params without a budget.",
+        help="What decides. Between blocks: keep replaces as few as the budgets ask for, weights "
+        "too and keeps as many parameters as they allow, params, macs, latency and peak-memory "
+        "make that amount least; if not given keep for the blocks that are listed, else weights, "
+        "and params without a budget. Between widths, and with --joint: macs-3/4 (if not given) "
+        "makes the sum of MACs^(3/4) over the layers greatest, most-macs and most-params that "
+        "amount; with --joint also keep and weights, of which widths and units that stay as they "
+        "are count as layers do.",
     ),
     *latency_options(
         "Each convolution and block has that of its fastest form; without blocks it says what the "
@@ -307,6 +336,7 @@ def command(
     `ifspace.models.load(FILE)` reads a network that was saved.
     """
     with networks_needed("real networks are taken apart with them", {"ortools": "solver"}):
+        from ifspace.models.decomposition import LEAST_FAN_IN
         from ifspace.models.files import save as save_network
         from ifspace.models.optimization import optimize
         from ifspace.models.optimize_text import OptimizationReport
@@ -324,8 +354,14 @@ def command(
         names = {"latency": "latency_ms", "peak-memory": "peak_memory"}
         options["objective"] = names.get(options["objective"], options["objective"])
         floors = options["floors"]
+        options["lower_floors"] = False
         floor_values = {name: floors.asks(name) for name in FLOORS}
         check_combination({**options, **floor_values, "save": save})
+        if takes_front(options) or options["joint"]:
+            asked = context.get_parameter_source("least_fan_in") is not ParameterSource.DEFAULT
+            if not asked:
+                options["floors"] = floors.but("least_fan_in", LEAST_FAN_IN)
+                options["lower_floors"] = True
         if options["warm_start"] not in (None, NOISE):
             from ifspace.models.images import check_images
 
@@ -466,13 +502,17 @@ def check_combination(options: Mapping[str, Any]) -> None:
     budgets = present("params", "macs", "latency_budget_ms", "peak_memory")
     organizer = present("moves", "theta")
     widths = present("widths", "widths_only")
+    objectives = _OF_WIDTHS if widths else _OF_JOINT if options["joint"] else _OF_BLOCKS
     timed = options["latency_budget_ms"] is not None or options["objective"] == "latency_ms"
     timed = timed and not options["measure"]
     for wrong, present_options, allowed in (
         (len(blocks) > 1, blocks, "one of them; --blocks takes several"),
         (
-            not blocks and not front,
-            [*present(*_FOR_BLOCKS), "no block"],
+            not blocks and not front and not options["joint"],
+            [
+                *present(*(name for name in _FOR_BLOCKS if not widths or name not in _OF_BOTH)),
+                "no block",
+            ],
             "--block, --blocks or --cheapest, or a budget, beside them",
         ),
         (
@@ -517,13 +557,39 @@ def check_combination(options: Mapping[str, Any]) -> None:
             [
                 *widths[:1],
                 *blocks,
-                *present("stages_only", "blocks_only", "measure", "latency_budget_ms"),
+                *present("stages_only", "blocks_only", "measure", "joint"),
             ],
-            "widths within --params, --macs and --peak-memory, without blocks",
+            "widths without blocks, which --joint chooses too",
         ),
+        (
+            options["joint"],
+            [
+                "joint",
+                *blocks,
+                *organizer,
+                *present("stages_only", "blocks_only", "measure", "names", "dry_run", "grow"),
+            ],
+            "--joint with budgets and what may change: --keep-widths, --keep-depths, --include, "
+            "--exclude",
+        ),
+        (options["joint"] and not budgets, ["joint", "no budget"], "a budget beside it"),
+        (not options["joint"], [*present("keep_depths"), "no --joint"], "--joint beside it"),
         (options["widths_only"], ["widths_only", *organizer, *present("grow")], "--widths alone"),
         (bool(widths) and not budgets, [*widths[:1], "no budget"], "--params or --macs beside it"),
-        (not widths, [*present("importance"), "no --widths"], "--widths or --widths-only"),
+        (
+            not widths and not options["joint"],
+            [*present("importance", "keep_widths"), "no --widths"],
+            "--widths, --widths-only or --joint",
+        ),
+        (
+            options["objective"] is not None and options["objective"] not in objectives,
+            [
+                "objective",
+                f"{options['objective']} of "
+                + ("widths" if widths else "all together" if options["joint"] else "blocks"),
+            ],
+            ", ".join(objectives),
+        ),
         (
             bool(organizer and budgets) and not blocks and not front and not widths,
             [*organizer, *budgets],
@@ -566,7 +632,7 @@ def takes_front(options: Mapping[str, Any]) -> bool:
     budgets = has("params", "macs", "latency_budget_ms", "peak_memory")
     return budgets and not has(
         *("block", "blocks", "cheapest", "plan", "stages_only", "moves", "theta", "grow"),
-        *("widths", "widths_only"),
+        *("widths", "widths_only", "joint"),
     )
 
 
@@ -575,7 +641,6 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
     from ifspace.models.decomposition import Search
     from ifspace.models.optimization import OptimizationProblem
     from ifspace.models.plan_file import read_plan
-    from ifspace.models.replaceable import LEAST_CHANNELS, Layers
     from ifspace.stages.problem import Budgets
 
     return OptimizationProblem(
@@ -593,23 +658,49 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
         alpha=options["alpha"],
         cap=options["cap"],
         tie=options["tie"],
-        layers=Layers(
-            options["names"],
-            options["least_channels"] or LEAST_CHANNELS,
-            options["include"] or (),
-            options["exclude"] or (),
-            options["skip_first"],
-            options["classifier"],
-        ),
+        layers=_layers(options),
         search=Search(
-            options["objective"], options["latency"], options["time_limit"], options["floors"]
+            options["objective"],
+            options["latency"],
+            options["time_limit"],
+            options["floors"],
+            options["lower_floors"],
         ),
         warm_start=options["warm_start"] is not None,
         seed=seed,
         grow=options["grow"] or "fresh",
         plan=None if options["plan"] is None else read_plan(options["plan"]),
         widths=options["widths"] or options["widths_only"],
+        joint=_freedom(options),
         importance=options["importance"] or "l2",
+        keep_widths=tuple(options["keep_widths"] or ()),
+    )
+
+
+def _freedom(options: Mapping[str, Any]) -> "Freedom | None":
+    """Return what may change in one search, None without --joint."""
+    from ifspace.models.joint import Freedom
+
+    if not options["joint"]:
+        return None
+    return Freedom(
+        depths=not options["keep_depths"],
+        keep_widths=tuple(options["keep_widths"] or ()),
+        layers=_layers(options),
+    )
+
+
+def _layers(options: Mapping[str, Any]) -> "Layers":
+    """Return the layers that blocks may replace."""
+    from ifspace.models.replaceable import LEAST_CHANNELS, Layers
+
+    return Layers(
+        options["names"],
+        options["least_channels"] or LEAST_CHANNELS,
+        options["include"] or (),
+        options["exclude"] or (),
+        options["skip_first"],
+        options["classifier"],
     )
 
 

@@ -15,6 +15,7 @@ from ifspace.latency import Latency
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.models.analysis import Report
 from ifspace.models.decomposition import Decomposition, Replacement
+from ifspace.models.joint_text import design_text, design_values
 from ifspace.models.latencies import KnownLatency, known_latency
 from ifspace.models.optimization import Optimization
 from ifspace.models.options import (
@@ -141,6 +142,8 @@ class OptimizationReport:
         stages, blocks = self.optimization.stages, self.optimization.blocks
         if self.optimization.is_above_peak:
             return str(self._peak_error())
+        if self.optimization.design is not None:
+            return str(self.optimization.design.budgets_error())
         if self.optimization.widths is not None:
             return str(self.optimization.widths.budgets_error())
         if blocks is None:
@@ -211,6 +214,7 @@ class OptimizationReport:
             "measured": _measured_values(optimization),
             "fresh": None if after is None else self._fresh_values(),
             "widths": widths_values(optimization.widths),
+            "design": design_values(optimization.design),
             "saved": self.saved,
         }
 
@@ -218,7 +222,8 @@ class OptimizationReport:
         optimization, before = self.optimization, self.optimization.before
         assert optimization.after is not None
         reports = [("before", before, False), ("after", optimization.after, True)]
-        changed_again = optimization.blocks is not None or optimization.widths is not None
+        plans = (optimization.blocks, optimization.widths, optimization.design)
+        changed_again = any(plan is not None for plan in plans)
         if changed_again and optimization.reorganized not in (None, before):
             reports.insert(1, ("stages reorganized", optimization.reorganized, True))
         plan = optimization.blocks
@@ -258,7 +263,8 @@ class OptimizationReport:
         notes += self._fresh_facts() + _share_facts(optimization)
         totals += "\n" + facts([*notes, *(("gain", note) for note in self._gain_notes())])
         blocks_text = _diff_text(optimization) if self.as_diff else _blocks_text(optimization)
-        texts = (self._stages_text(), blocks_text, widths_text(optimization.widths), totals)
+        others = (widths_text(optimization.widths), design_text(optimization.design))
+        texts = (self._stages_text(), blocks_text, *others, totals)
         return "\n".join(text for text in texts if text)
 
     def _growth_facts(self) -> Facts:

@@ -39,6 +39,7 @@ from ifspace.values import choice, whole_number
 
 # A norm of the weights of each channel, or numbers of the user's own.
 Importance = str | os.PathLike[str] | Mapping[str, Tensor]
+WIDTHS_OBJECTIVE: Final = "macs-3/4"
 NORMS: Final[Mapping[str, int]] = {"l1": 1, "l2": 2}
 # Widths are multiples of so many channels, from 8 times as many on of twice that (a vector of
 # AVX-512 has 16 floats), and of wide groups of a power of 2 that cuts them into 16 steps or more.
@@ -129,7 +130,7 @@ def narrow(
     x: Image,
     budgets: Budgets,
     *,
-    objective: str = "macs-3/4",
+    objective: str = WIDTHS_OBJECTIVE,
     importance: Importance = "l2",
     multiple: int = MULTIPLE,
     keep_widths: Sequence[str] = (),
@@ -139,7 +140,7 @@ def narrow(
 
     `x`: an image [N, C, H, W] or its size (C, H, W). Widths are multiples of `multiple` channels
     (of wide groups of 2, 4 ... times as many): those of greatest `objective` ("macs-3/4", the sum
-    of MACs^(3/4) over layers, "most-macs", or "weights", the most parameters). An amount without a
+    of MACs^(3/4) over layers, "most-macs", or "most-params"). An amount without a
     budget is at most 9/10 of what it is where all widths are narrowed alike. `keep_widths`:
     patterns such as "*.conv3" of the full names of layers that stay as wide as they are.
 
@@ -178,7 +179,7 @@ def plan_narrowing(
     x: Image,
     budgets: Budgets,
     *,
-    objective: str = "macs-3/4",
+    objective: str = WIDTHS_OBJECTIVE,
     importance: Importance = "l2",
     multiple: int = MULTIPLE,
     keep_widths: Sequence[str] = (),

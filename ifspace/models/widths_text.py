@@ -8,6 +8,11 @@ from ifspace.models.widths import Narrowing
 from ifspace.stages.problem import amounts_text
 from ifspace.table import Table, facts, heading, ratio_text
 
+OBJECTIVE_TEXTS: Final = {
+    "macs-3/4": "of Σ MACs^(3/4)",
+    "most-macs": "MACs",
+    "most-params": "parameters",
+}
 _STATUS: Final = {
     Status.OPTIMAL: "proven: within the budgets no widths have more",
     Status.FEASIBLE: "the best found",
@@ -59,9 +64,10 @@ def widths_text(plan: Narrowing | None) -> str:
     pairs = [("kept" if not number else "", line) for number, line in enumerate(lines)]
     answer, value = plan.answer, plan.answer.best.objective()
     pairs.append(("status", f"{answer.status.name.lower()}, {_STATUS[answer.status]}"))
+    of_what = OBJECTIVE_TEXTS[plan.objective]
     if answer.bound is not None:
         gap = f"{(answer.bound - value) / value:.2%} above these" if answer.bound > value else ""
-        pairs.append(("bound", f"{answer.bound:.4g} of Σ MACs^(3/4), {gap or 'which these reach'}"))
+        pairs.append(("bound", f"{answer.bound:.4g} {of_what}, {gap or 'which these reach'}"))
     alike = plan.alike
     pairs.append(
         ("alike", f"{alike['params']:,} parameters, {alike['macs']:,} MACs with all narrowed alike")

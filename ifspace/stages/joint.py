@@ -36,6 +36,7 @@ Amount = int | Fraction | float
 ORDERS: Final[Mapping[str, tuple[tuple[str, int], ...]]] = {
     "macs-3/4": (("value", -1),),
     "most-macs": (("macs", -1),),
+    "most-params": (("params", -1), ("macs", 1)),
     "keep": (("changed", 1), ("macs", 1), ("params", 1)),
     "weights": (("changed", 1), ("params", -1), ("macs", 1)),
     "params": (("params", 1), ("macs", 1), ("changed", 1)),

@@ -42,7 +42,7 @@ Move = tuple[int, int]
 PEAK_MEMORY: Final = "peak_memory"
 # The power of a layer's MACs that counts in each objective, or of all parameters: at most 1, so
 # that it is concave.
-OBJECTIVES: Final[Mapping[str, float]] = {"macs-3/4": 0.75, "most-macs": 1.0, "weights": 1.0}
+OBJECTIVES: Final[Mapping[str, float]] = {"macs-3/4": 0.75, "most-macs": 1.0, "most-params": 1.0}
 BOUNDED: Final = ("params", "macs", PEAK_MEMORY)
 # What is never above that of all widths narrowed alike.
 _FOLLOWING: Final = ("params", "macs", "activations")
@@ -177,7 +177,7 @@ class WidthsProblem:
     `layers`: the MACs of each layer. `params` and `activations`, the elements that layers write,
     are those of the network; `live`: the elements that are live at each step while it runs.
     `objective`, a name of `OBJECTIVES`: the sum over all layers of a function of their MACs, or
-    with "weights" the parameters.
+    with "most-params" the parameters.
 
     >>> conv = Form(0, {}, {(0, 1): 9})
     >>> widths = Width("a", (8, 16, 24)), Width("b", (8, 16, 24))
@@ -209,7 +209,7 @@ class WidthsProblem:
     @property
     def summands(self) -> tuple[Form, ...]:
         """The amounts whose powers the objective sums."""
-        return (self.params,) if self.objective == "weights" else self.layers
+        return (self.params,) if self.objective == "most-params" else self.layers
 
     @property
     def most(self) -> Counts:

@@ -42,7 +42,7 @@ def random_problem(seed: int, share: float) -> WidthsProblem:
         Form.sum(writes.scaled(random.choice((16, 64))) for _, writes in pairs),
         live=tuple(Form.sum(pair) for pair in pairs),
         budgets=Budgets(params=int(share * most), peak_memory=200, dtype="fp32"),
-        objective=random.choice(("macs-3/4", "most-macs", "weights")),
+        objective=random.choice(("macs-3/4", "most-macs", "most-params")),
     )
 
 
