@@ -12,6 +12,9 @@ from .edits import Edits as Edits
 from .files import load as load
 from .files import load_edited as load_edited
 from .files import save as save
+from .joint import Freedom as Freedom
+from .joint import RedesignedNetwork as RedesignedNetwork
+from .joint import redesign as redesign
 from .optimization import Optimization as Optimization
 from .optimization import OptimizationProblem as OptimizationProblem
 from .optimization import optimize as optimize

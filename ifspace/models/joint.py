@@ -432,7 +432,7 @@ class _Tables:
     def _table(
         self, widths: tuple[int, ...], entries: Sequence[tuple[str, Any]]
     ) -> dict[Counts, tuple[Choice, ...]]:
-        table = {}
+        table: dict[Counts, tuple[Choice, ...]] = {}
         for counts in product(*(self.widths[n].counts for n in widths)):
             at = dict(zip(widths, counts, strict=True))
             totals: dict[str, Any] = {}
@@ -448,8 +448,8 @@ class _Tables:
         terms: list[tuple[tuple[int, ...], Form]] = [((), Form(form.constant))]
         terms += [((index,), Form(0, {index: x})) for index, x in form.linear.items()]
         for (a, b), factor in form.products.items():
-            widths = (a,) if a == b else (a, b)
-            terms.append((widths, Form(0, {}, {(a, b): factor})))
+            own = (a,) if a == b else (a, b)
+            terms.append((own, Form(0, {}, {(a, b): factor})))
         for widths, term in terms:
             if widths or term.constant:
                 self._sums.setdefault((widths, unit), []).append((name, term.at))

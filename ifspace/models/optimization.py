@@ -276,7 +276,8 @@ def _plan_blocks(
     With a note where that is less than was asked for: what the floor costs.
     """
     assert problem.blocks is not None
-    floors, notes, costs = search.floors, (), ""
+    floors, costs = search.floors, ""
+    notes: tuple[str, ...] = ()
     while True:
         own = replace(search, floors=floors)
         lowers = search.lower_floors and floors.least_fan_in > 1

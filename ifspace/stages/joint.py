@@ -583,7 +583,7 @@ class _JointModel:
             if step.elements.at(top) > most:
                 self._bound_live(step.elements, [], most, step.unit)
         for part, literals in zip(self.problem.parts, self.chosen, strict=True):
-            more = [
+            more: _Terms = [
                 (x, part.table[counts][n].peak)
                 for (counts, n), x in literals.items()
                 if part.table[counts][n].peak and not isinstance(x, int)
@@ -616,7 +616,8 @@ class _JointModel:
             self.model.add_hint(variable, value)
         near = 0
         if hint is not None and name in hint.totals:
-            near = floor(TOLERANCE * Fraction(abs(hint.totals[name])) * Fraction(self.scales[name]))
+            total = abs(float(hint.totals[name]))
+            near = floor(float(TOLERANCE) * total * float(self.scales[name]))
         outcome = solve(self.model, self.variables, seconds_left(deadline), _EFFORT)
         if outcome.status is Status.UNKNOWN:
             outcome = solve(self.model, self.variables, seconds_left(deadline), None, max(near, 1))
@@ -649,7 +650,7 @@ class _JointModel:
         if plan is None:
             return
         for literals, count in zip(self.counts, plan.counts, strict=True):
-            yield from ((x, int(own == count)) for own, x in literals.items())
+            yield from ((x, int(number == count)) for number, x in literals.items())
         yield from zip(self.present, map(int, plan.present), strict=True)
         hinted: set[int] = set()
         for (widths, unit), places in self._pairs.items():
@@ -659,9 +660,9 @@ class _JointModel:
                     hinted.add(x.index)
                     yield x, int(counts == own_counts and plan.is_there(unit))
         taken = {x.index for x in (*self.present, *(x for y in self.counts for x in y.values()))}
-        for part, literals, index in zip(self.problem.parts, self.chosen, plan.chosen, strict=True):
+        for part, choices, index in zip(self.problem.parts, self.chosen, plan.chosen, strict=True):
             own = tuple(plan.counts[n] for n in part.widths), index
-            for key, x in literals.items():
+            for key, x in choices.items():
                 if not isinstance(x, int) and x.index not in hinted | taken:
                     yield x, int(key == own and plan.is_there(part.unit))
 

@@ -23,13 +23,7 @@ from ifspace.stages.joint import (
     best_joint,
 )
 from ifspace.stages.problem import Budgets
-from ifspace.stages.replacement import ORDERS as ORDERS_OF_BLOCKS
-from ifspace.stages.replacement import (
-    Option,
-    ReplacementProblem,
-    Site,
-    best_replacement,
-)
+from ifspace.stages.replacement import Objective, Option, ReplacementProblem, Site, best_replacement
 from ifspace.stages.widths import Form, Width, WidthsProblem, best_widths
 
 BLOCK = Block.parse("DW+PW").at(8)
@@ -140,3 +134,55 @@ def test_no_other_choice_of_a_small_network_is_better(objective: str) -> None:
         assert answer.bound[0] <= best[0]
         assert answer.bound[0] == pytest.approx(best[0], rel=0.02)
     assert infeasible < 3
+
+
+@pytest.mark.parametrize("objective", ["keep", "params", "macs", "latency_ms"])
+def test_blocks_alone_are_those_of_a_replacement(objective: Objective) -> None:
+    draw = random.Random(7)
+    sites = [
+        (
+            Choice(900, 9000, latency_ms=Fraction(3)),
+            *(
+                Choice(
+                    draw.randint(BLOCK.params, 900),
+                    draw.randint(900, 9000),
+                    latency_ms=Fraction(draw.randint(1, 400), 100),
+                    block=BLOCK,
+                )
+                for _ in range(4)
+            ),
+        )
+        for _ in range(5)
+    ]
+    limits = {"params": 2500, "macs": 30000}
+    options = [
+        Site(f"{n}", tuple(Option(x.block, x.params, x.macs, x.latency_ms) for x in site))
+        for n, site in enumerate(sites)
+    ]
+    separate = best_replacement(ReplacementProblem(tuple(options), Budgets(**limits), objective))
+    parts = tuple(Part(f"{n}", {(): site}) for n, site in enumerate(sites))
+    answer = best_joint(JointProblem((), parts, limits=limits, objective=objective))
+    assert answer.status is separate.status is Status.OPTIMAL
+    assert answer.bound == separate.bound
+
+
+def test_widths_alone_are_those_of_the_search_of_widths() -> None:
+    own = [Form(0, {n: 1}) for n in range(3)]
+    pairs = [(Form(3), own[0]), (own[0], own[1]), (own[1], own[2]), (own[2], Form(10))]
+    weights = [reads.times(writes).scaled(9) for reads, writes in pairs]
+    layers = [form.scaled(pixels) for form, pixels in zip(weights, (64, 64, 16, 4), strict=True)]
+    widths = tuple(Width(f"{n}", (8, 16, 24, 32)) for n in range(3))
+    problem = WidthsProblem(widths, tuple(layers), Form.sum(weights), budgets=Budgets(params=9000))
+    parts = []
+    for params, macs in zip(weights, layers, strict=True):
+        table = {
+            counts: (Choice(int(params.at(at)), int(macs.at(at)), value=macs.at(at) ** 0.75),)
+            for counts in product(*(widths[n].counts for n in params.widths))
+            for at in (dict(zip(params.widths, counts, strict=True)),)
+        }
+        parts.append(Part("", table, params.widths))
+    separate = best_widths(problem)
+    answer = best_joint(JointProblem(widths, tuple(parts), limits=problem.limits))
+    assert answer.best is not None
+    assert separate.best is not None
+    assert answer.best.totals["value"] == pytest.approx(separate.best.objective())

@@ -1,0 +1,166 @@
+"""Widths, depths and blocks of a network together: what comes out is what was planned."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from latency_models import model as latency_model
+from models.narrow_networks import every_way
+from torch import Tensor, nn
+
+import ifspace.models as m
+from ifspace.bench.predict import LatencyPredictor
+from ifspace.errors import SettingError
+from ifspace.floors import Floors
+from ifspace.models.latencies import known_latency
+from ifspace.models.replaceable import Layers
+
+pytestmark = pytest.mark.slow
+IMAGE = (3, 16, 16)
+
+
+class Unit(nn.Module):
+    """A bottleneck: pointwise, 3x3, pointwise, and a shortcut."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, inner, 1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(),
+            nn.Conv2d(inner, inner, 3, padding=1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(),
+            nn.Conv2d(inner, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.body(x))
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    """Two stages of two units each, and a classifier."""
+    torch.manual_seed(seed)
+    parts: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU()]
+    for before, after in ((16, 32), (32, 64)):
+        parts += [nn.Conv2d(before, after, 3, 2, 1), nn.ReLU()]
+        parts += [Unit(after, after) for _ in range(2)]
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)).eval()
+
+
+def params_of(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.fixture(scope="module")
+def redesigned() -> m.RedesignedNetwork:
+    """Few parameters, MACs enough: units go, widths shrink, layers become blocks."""
+    search = m.Search(floors=Floors(least_fan_in=8), objective="most-macs")
+    budgets = m.Budgets(params="12%", macs="60%", activations=10**6)
+    return m.redesign(network(), IMAGE, budgets, search=search)
+
+
+def test_what_comes_out_is_what_was_planned(redesigned: m.RedesignedNetwork) -> None:
+    plan, graph = redesigned.plan, m.trace(redesigned.model, IMAGE)
+    assert plan.removed
+    assert plan.blocks
+    assert any(width.after < width.before for width in plan.widths)
+    assert (graph.params, graph.macs) == (plan.after["params"], plan.after["macs"])
+    assert params_of(redesigned.model) == graph.params <= 0.12 * params_of(network())
+    for name, limit in plan.limits.items():
+        assert plan.after[name] <= limit
+    assert all(sized.least_fan_in >= 8 for sized in plan.blocks.values())
+
+
+def test_it_trains_and_is_saved_loaded_and_exported(
+    redesigned: m.RedesignedNetwork, tmp_path: Path
+) -> None:
+    x = torch.randn(2, *IMAGE)
+    with torch.no_grad():
+        expected = redesigned.model(x)
+    assert m.Edits.from_json(json.loads(json.dumps(redesigned.edits.to_json()))) == (
+        redesigned.edits
+    )
+    m.save(redesigned, tmp_path / "net.safetensors")
+    loaded = m.load(tmp_path / "net.safetensors", into=network(seed=1))
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(x), expected)
+    m.save(redesigned, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    (output,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(output, expected.numpy(), rtol=1e-3, atol=1e-4)
+    loaded.train()(x).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in loaded.parameters())
+
+
+def test_together_is_at_least_as_good_as_widths_alone() -> None:
+    budgets = m.Budgets(params="30%")
+    narrow = m.narrow(network(), IMAGE, budgets)
+    assert narrow.plan.answer.best is not None
+    together = m.redesign(network(), IMAGE, budgets)
+    assert together.plan.after["value"] >= narrow.plan.answer.best.objective()
+    assert together.plan.limits == pytest.approx(
+        dict(narrow.plan.answer.best.problem.limits), rel=1e-9
+    )
+
+
+def test_what_is_to_stay_stays() -> None:
+    freedom = m.Freedom(depths=False, keep_widths=("4.*",), layers=Layers(exclude=("8.*", "9.*")))
+    plan = m.redesign(network(), IMAGE, m.Budgets(params="30%"), freedom).plan
+    names = {layer for width in plan.widths for layer in width.layers}
+    assert not any(name.startswith("4.") for name in names)
+    assert any("matches 4.*" in part.reason for part in plan.fixed)
+    assert not plan.removed
+    assert not any(name.startswith(("8.", "9.")) for name in plan.blocks)
+    with pytest.raises(SettingError, match=r"got 'layer9'; allowed: patterns of full names"):
+        m.redesign(network(), IMAGE, m.Budgets(params="30%"), m.Freedom(keep_widths=("layer9",)))
+
+
+def test_a_budget_of_latency_holds_in_the_network_that_comes_out() -> None:
+    record = latency_model()
+    coefficients = record["model"]["forward"]["coefficients"]
+    # A launch, and a millisecond for a million operations.
+    coefficients |= {name: 1e-6 for name in coefficients if name.endswith(" operations")}
+    source = LatencyPredictor._parse(record)
+    model = network()
+    report = m.analyze(model, IMAGE)
+    before = known_latency(report, source).ms
+    for most, freedom in (
+        (before * Fraction(7, 10), m.Freedom(depths=False, blocks=False)),
+        ("70%", m.Freedom()),
+    ):
+        budgets = m.Budgets(latency_ms=most)
+        small = m.redesign(model, IMAGE, budgets, freedom, m.Search(latency=source))
+        after = known_latency(m.analyze(small.model, IMAGE), source).ms
+        assert after <= small.plan.after["latency_ms"] <= before * Fraction(7, 10)
+        assert small.plan.budgets.latency_ms == before * Fraction(7, 10)
+
+
+def test_peak_memory_holds_in_the_network_that_comes_out() -> None:
+    live = m.trace(every_way(), IMAGE).live
+    assert live is not None
+    budgets = m.Budgets(params="60%", peak_memory=live.peak * 4 * 7 // 10, dtype="fp32")
+    small = m.redesign(every_way(), IMAGE, budgets)
+    after = m.trace(small.model, IMAGE).live
+    assert after is not None
+    assert after.peak * 4 <= small.plan.after["peak_memory"] <= live.peak * 4 * 7 // 10
+
+
+def test_a_budget_of_parameters_lets_nothing_else_grow() -> None:
+    model = network()
+    source = LatencyPredictor._parse(latency_model())
+    search = m.Search(latency=source)
+    for freedom in (m.Freedom(), m.Freedom(widths=False)):
+        plan = m.redesign(model, IMAGE, m.Budgets(params="95%"), freedom, search).plan
+        for name in ("params", "macs", "latency_ms"):
+            assert plan.after[name] <= plan.before[name]
+
+
+def test_budgets_below_the_least_name_the_least() -> None:
+    with pytest.raises(SettingError, match=r"got 100 parameters; allowed: at least [0-9,]+ param"):
+        m.redesign(network(), IMAGE, m.Budgets(params=100))
