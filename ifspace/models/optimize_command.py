@@ -314,7 +314,15 @@ def command(
     MODEL is as for `ifspace analyze`. With a budget alone (such as --params 60%) blocks meet it in
     the stages that are there: every layer but the grouped ones, pointwise and linear ones too, may
     become one of several blocks with its full field, none of which costs more than the layer; as
-    few are replaced as it takes, by what keeps most parameters, proven.
+    few are replaced as it takes, by what keeps most parameters, proven. Filters of these blocks
+    read at least 8 channels, and fewer where nothing keeps the budgets so, which is said;
+    --least-fan-in sets another least.
+
+    With --joint widths, depths and blocks are decided in one search: groups of channels that go
+    together, units that may go, the last of a stage first, and the block of each layer that such a
+    block fits; the sum of MACs^(3/4) over the layers is the greatest within the budgets, proven or
+    with the bound beside it. An amount without a budget is at most 9/10 of what it is with all
+    widths narrowed alike, and no more than before; so is the latency that --latency predicts.
 
     Without a budget, or with --stages-only, the stages change: the greedy organizer moves units to
     where they gain most (see `ifspace organize`). With --block, --blocks or --cheapest the blocks
@@ -326,11 +334,11 @@ def command(
     greatest total gain within the budgets, proven, and of equal gain those that change the fewest
     units; an amount without a budget does not grow. With blocks it is the blocks that do, in the
     stages of the organizer, or with --blocks-only in those that are there: as few as it takes,
-    proven. With --widths or --widths-only the widths do: those of the greatest sum of MACs^(3/4)
-    over the layers; an amount without a budget is at most 9/10 of what it is with all widths
-    narrowed alike. Amounts may end in k, M or G. Peak memory is that of the network that comes out:
-    blocks are chosen within it, proven; the depths of stages are not, and a network that needs more
-    is no answer.
+    proven. With --widths or --widths-only the widths do, also within --latency-budget-ms: those of
+    the greatest sum of MACs^(3/4) over the layers; an amount without a budget is at most 9/10 of
+    what it is with all widths narrowed alike. Amounts may end in k, M or G. Peak memory is that of
+    the network that comes out: blocks and widths are chosen within it; the depths of stages are
+    not, and a network that needs more is no answer.
 
     Exit status 3 when nothing keeps the budgets, 4 when the time limit came first.
     `ifspace.models.load(FILE)` reads a network that was saved.

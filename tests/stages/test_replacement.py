@@ -363,10 +363,10 @@ def test_two_hundred_layers_take_seconds(objective: Any) -> None:
         if name != objective
     }
     problem = ReplacementProblem(sites, Budgets(**bounds), objective)
-    begun = time.monotonic()
+    begun = time.process_time()
     answer = best_replacement(problem)
     # Two seconds where nothing else runs; weights, a sum of subsets without a proof, take five.
-    assert time.monotonic() - begun < 20
+    assert time.process_time() - begun < 20
     assert answer.best is not None
     replaced, *others = answer.best.objective()
     if objective == "weights":
@@ -439,14 +439,15 @@ def test_an_unproven_plan_has_a_bound_below_it(
         if len(seen) <= proven:
             return outcome
         assert outcome.bound is not None
-        return replace(outcome, status=Status.FEASIBLE, bound=outcome.bound - 1)
+        return replace(outcome, status=Status.FEASIBLE, bound=outcome.bound - 10**6)
 
     monkeypatch.setattr(optimizer, "solve", cut_short)
     answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=5000)))
     assert answer.status is Status.FEASIBLE
     assert answer.best is not None
     assert answer.bound is not None
-    assert len(answer.bound) == len(seen) == proven + 1
+    # Twice where it is not proven: with some work, and until it is near.
+    assert len(answer.bound) == len(seen) - 1 == proven + 1
     assert answer.bound < answer.best.objective()
     assert answer.bound[:-1] == answer.best.objective()[:proven]
 
@@ -454,7 +455,8 @@ def test_an_unproven_plan_has_a_bound_below_it(
 def test_time_that_ends_between_two_amounts_leaves_the_first_proven(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ended = iter([solve, lambda *arguments: Outcome(Status.UNKNOWN, None, ())])
+    unknown = Outcome(Status.UNKNOWN, None, ())
+    ended = iter([solve, *[lambda *arguments: unknown] * 2])
     monkeypatch.setattr(optimizer, "solve", lambda *arguments: next(ended)(*arguments))
     answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=5000)))
     assert (answer.status, answer.bound) == (Status.FEASIBLE, (3,))
