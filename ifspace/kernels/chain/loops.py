@@ -548,6 +548,32 @@ def set_zero(typing_context: Any, address: Any, count: Any) -> Any:
     return types.void(types.intp, types.intp), code
 
 
+def _prefetching(writes: bool) -> Any:
+    """Return the intrinsic that brings bytes from an address on into the second cache."""
+
+    @intrinsic
+    def bring(typing_context: Any, address: Any, count: Any) -> Any:
+        def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+            address, count = arguments
+            place = ir.IntType(8).as_pointer()
+            function = ir.FunctionType(ir.VoidType(), [place, INT32, INT32, INT32])
+            own = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
+            how = [ir.Constant(INT32, number) for number in (int(writes), 2, 1)]
+            lines = builder.sdiv(builder.add(count, _int(LINE - 1)), _int(LINE))
+            with cgutils.for_range(builder, lines) as turn:
+                line = builder.add(address, builder.mul(turn.index, _int(LINE)))
+                builder.call(own, [builder.inttoptr(line, place), *how])
+            return _nothing()
+
+        return types.void(types.intp, types.intp), code
+
+    return bring
+
+
+LINE: Final = 64  # bytes of a line of a cache
+prefetch, prefetch_to_write = _prefetching(False), _prefetching(True)
+
+
 @intrinsic
 def copy_row(typing_context: Any, source: Any, output: Any, count: Any) -> Any:
     """Copy floats, `count` of them, from an address to another."""
@@ -678,7 +704,9 @@ transpose_to_float16 = _transposing(FLOAT32, FLOAT16)
 
 
 # Words of a plan: how tiles lie in the tensors, and where the copy of the input's part lies. KIND
-# and SIZE: of the tensors' elements; CHANNELS_LAST: whether the channels of a pixel are adjacent.
+# and SIZE: of the tensors' elements; CHANNELS_LAST: whether the channels of a pixel are adjacent,
+# where every block of filters brings a share of the next tile's input, and of where this tile's
+# output will be written, into the caches: so many bytes.
 (
     TILES,
     TILE_ROWS,
@@ -708,8 +736,10 @@ transpose_to_float16 = _transposing(FLOAT32, FLOAT16)
     KIND,
     SIZE,
     CHANNELS_LAST,
-) = range(28)
-PLAN_WORDS: Final = 28
+    INPUT_SHARE,
+    OUTPUT_SHARE,
+) = range(30)
+PLAN_WORDS: Final = 30
 
 # Words of a stage. SOURCE, TARGET and ADDED say where a value lies, _AT at which element of the
 # scratch memory, _ROW how many elements its rows are apart. The first row of the stage's output is
@@ -955,6 +985,11 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                 source = x_image + size * channel * word_at(plan, INPUT_CHANNEL)
                 target = copy_at + 4 * channel * word_at(plan, COPY_CHANNEL)
                 copy_channel(source, target, plan, first)
+        input_share = word_at(plan, INPUT_SHARE) if tile + 1 < end else 0
+        output_share = word_at(plan, OUTPUT_SHARE)
+        next_row = word_at(plan, INPUT_WIDTH) * word_at(plan, INPUT_CHANNELS)
+        next_input = x_image + size * (first + word_at(plan, COPY_ROWS)) * next_row
+        next_output = y_tile
         for number in range(word_at(plan, STAGES)):
             stage = stages + 8 * STAGE_WORDS * number
             top_row = top * word_at(stage, FACTOR) - word_at(stage, BEFORE)
@@ -979,6 +1014,10 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                         streamed = word_at(block, CHANNEL)
                         channel = x_image + size * streamed * word_at(plan, INPUT_CHANNEL)
                         copy_channel(channel, copy_at, plan, first)
+                    prefetch(next_input, input_share)
+                    prefetch_to_write(next_output, output_share)
+                    next_input += input_share
+                    next_output += output_share
                     end_of_part = min(count, part + chunk)
                     middle = end_of_full_steps(block, part, end_of_part)
                     for piece in range(2):  # not two calls, each of which would be a copy
@@ -1384,25 +1423,6 @@ def run_outer(
     return types.void(*(types.intp,) * 8), code
 
 
-@intrinsic
-def prefetch(typing_context: Any, address: Any, floats: Any) -> Any:
-    """Bring floats from an address on into the second cache."""
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        address, floats = arguments
-        bytes_type = ir.IntType(8).as_pointer()
-        function = ir.FunctionType(ir.VoidType(), [bytes_type, INT32, INT32, INT32])
-        own = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
-        how = [ir.Constant(INT32, number) for number in (0, 2, 1)]
-        lines = builder.sdiv(builder.add(floats, _int(15)), _int(16))
-        with cgutils.for_range(builder, lines) as turn:
-            place = builder.add(address, builder.mul(turn.index, _int(64)))
-            builder.call(own, [builder.inttoptr(place, bytes_type), *how])
-        return _nothing()
-
-    return types.void(types.intp, types.intp), code
-
-
 @Entry
 def run_outer_products(x, grad, sums, scratch, plan, pixels, kind, begin, end):
     """Compute the sums of the works `begin` to `end` of a gradient by the weights.
@@ -1437,8 +1457,8 @@ def run_outer_products(x, grad, sums, scratch, plan, pixels, kind, begin, end):
                 run_outer(x_at, grad_at, own, block, c_in, c_out, count, is_first)
                 share = ahead * index // blocks
                 more = ahead * (index + 1) // blocks - share
-                prefetch(x_next + 4 * c_in * share, c_in * more)
-                prefetch(grad_next + 4 * c_out * share, c_out * more)
+                prefetch(x_next + 4 * c_in * share, 4 * c_in * more)
+                prefetch(grad_next + 4 * c_out * share, 4 * c_out * more)
 
 
 @intrinsic

@@ -32,6 +32,8 @@ from ifspace.kernels.tensors import memory_format
 
 # Bytes of scratch memory for which the rows of a tile are chosen.
 SCRATCH_BYTES: Final = 512 << 10
+# The same for channels_last tensors, of which parts are brought into the cache beside it.
+LAST_BYTES: Final = 256 << 10
 # Tiles for each thread, if they then have so many pixels or more; fewer are enough for one each.
 TILES_PER_THREAD: Final = 4
 TILE_PIXELS: Final = 256
@@ -151,7 +153,8 @@ def plan_for(
         if channels_last and images:  # the pixels of all images are adjacent
             images, height = 1, images * height
     is_direct = dtype == torch.float32 and not channels_last
-    values, top_rows = _tile(chain, images, height, width, threads, is_direct)
+    room = LAST_BYTES if channels_last else SCRATCH_BYTES
+    values, top_rows = _tile(chain, images, height, width, threads, is_direct, room)
     return _Words(chain, values, top_rows, dtype, channels_last).plan(images, shape)
 
 
@@ -188,9 +191,12 @@ def run(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tens
 
 
 def _tile(
-    chain: Chain, images: int, height: int, width: int, threads: int, is_direct: bool
+    chain: Chain, images: int, height: int, width: int, threads: int, is_direct: bool, room: int
 ) -> tuple[list[Value], int]:
-    """Return the values of a chain for tiles of a good size, and the rows of a tile."""
+    """Return the values of a chain for tiles of a good size, and the rows of a tile.
+
+    `room`: bytes that they should take at the most.
+    """
     rows = total = chain.sizes(height, width)[-1][0]
     count = 1
     while True:
@@ -199,7 +205,7 @@ def _tile(
         pixels = rows * values[-1].width
         least = LEAST_PIXELS if images * count < threads else TILE_PIXELS
         few = images * count < TILES_PER_THREAD * threads and pixels >= 2 * least
-        large = _allocate(values) * 4 > SCRATCH_BYTES
+        large = _allocate(values) * 4 > room
         if rows == 1 or (count == 1 and not alike) or not (few or large):
             return values, rows
         count = ceil(total / (rows - 1))
@@ -344,6 +350,18 @@ class _Words:
             loops.SIZE: self.dtype.itemsize,
             loops.CHANNELS_LAST: self.channels_last,
         }
+        rows = list(self._stages())
+        if self.channels_last:
+            calls = sum(
+                row[loops.BLOCK_COUNT] * ceil(row[loops.COUNT] / row[loops.CHUNK]) for row in rows
+            )
+            line = loops.LINE * calls
+            for word, value, factor in (
+                (loops.INPUT_SHARE, first, first.factor),
+                (loops.OUTPUT_SHARE, last, 1),
+            ):
+                elements = self.rows * factor * value.width * value.channels
+                words[word] = ceil(elements * self.dtype.itemsize / line) * loops.LINE
         stages = (self.chain.stages[number - 1] for number in self._numbers)
         limits = [LIMITS.get(stage.activation or "", (-INFINITY, INFINITY)) for stage in stages]
         return Plan(
@@ -352,7 +370,7 @@ class _Words:
             _allocate(self.values),
             images * self._work(),
             _row(words, loops.PLAN_WORDS),
-            np.stack(list(self._stages())),
+            np.stack(rows),
             np.array(limits, dtype=np.float32),
             tuple(self.tables),
         )
