@@ -347,7 +347,9 @@ class Decomposition:
 
 def _listed(names: Sequence[str]) -> str:
     """Return the name of the only layer, or how many there are."""
-    return names[0] if len(names) == 1 else f"{len(names)} layers"
+    if len(names) == 1:
+        return names[0] or "1 layer"
+    return f"{len(names)} layers"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -340,7 +340,7 @@ def why_not(
 ) -> str:
     """Return why no block can replace a layer; an empty text if one can."""
     if not layer.name:
-        return "the network itself"
+        return "a function that the network itself calls"
     conv: Any = model.get_submodule(layer.name)
     if every and isinstance(conv, nn.Linear):
         if type(conv) is nn.Linear or _computes_linear(conv):
