@@ -8,6 +8,7 @@ argument is the chain. It has no derivatives: chains are for inference.
 Programs that leave torch (ONNX) get the operator written out: `decompositions`.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import cache, lru_cache
 from types import ModuleType
@@ -34,6 +35,8 @@ from ifspace.kernels.windows import is_grouped
 
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
 MOST_STRIDE: Final = 2
+# How far results of a card may lie apart, as a share of their norm; float32 may be in tf32 there.
+MOST_APART: Final = {torch.float32: 1e-2, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 # How many shapes of inputs a chain remembers as checked.
 MOST_SHAPES: Final = 256
 
@@ -69,6 +72,8 @@ def convolution_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: 
     if by_engine is None:
         check_chain(x, weights, biases, chain)
         by_engine = obstacle(x, chain) is None
+        if by_engine and x.is_cuda:
+            by_engine = _agrees_on_card(x, weights, biases, chain)
         if len(checked) >= MOST_SHAPES:
             checked.clear()
         checked[key] = by_engine
@@ -85,6 +90,46 @@ def _computed(
         return run_chain(x, weights, biases, chain)
     y = chain_decomposed(x, weights, biases, chain.text)
     return empty_in_layout(x, tuple(y.shape)).copy_(y)
+
+
+def _agrees_on_card(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> bool:
+    """Return whether the kernel of a card computes what torch's operators do; warn if not.
+
+    Asked once for each shape: what Triton compiles for a card that it was never tried on is not
+    believed unseen.
+    """
+    y = _computed(x, weights, biases, chain, by_engine=True)
+    if agree(y, _computed(x, weights, biases, chain, by_engine=False)):
+        return True
+    note = KernelError.because(
+        "a fused block runs layer by layer on this card",
+        got="other numbers from the kernel than from torch's operators",
+        allowed=f"a relative difference of at most {MOST_APART[y.dtype]}",
+        remedy="report the card, the versions of torch and triton, and the block",
+    )
+    warnings.warn(str(note), stacklevel=3)
+    return False
+
+
+def agree(y: Tensor, expected: Tensor) -> bool:
+    """Return whether a result is as near to another as products in its dtype can be.
+
+    Where some of what is expected is not finite, only what is finite in both is compared: which
+    channels an infinity reaches depends on the way of computing.
+
+    >>> agree(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.001]))
+    True
+    >>> agree(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0]))
+    False
+    >>> agree(torch.tensor([1.0, torch.nan]), torch.tensor([1.0, 2.0]))
+    False
+    """
+    most = MOST_APART[y.dtype]
+    if not torch.isfinite(expected).all():
+        finite = torch.isfinite(y) & torch.isfinite(expected)
+        y, expected = y[finite], expected[finite]
+    y, expected = y.double(), expected.double()
+    return bool((y - expected).norm() <= most * expected.norm())
 
 
 def check_no_forward_mode() -> None:

@@ -90,6 +90,17 @@ def test_a_chain_in_one_kernel(name, dtype, device) -> None:
         assert error_of(y, *arguments, chain) < TOLERANCE[dtype]
 
 
+@only_on_a_card
+def test_a_kernel_that_is_wrong_on_this_card_is_not_used(device, monkeypatch) -> None:
+    chain = Chain(CHAINS["pointwise alone"])
+    arguments = tensors(chain, device, torch.float32)
+    run = card.run
+    monkeypatch.setattr(card, "run", lambda *given, **options: 1 + run(*given, **options))
+    with pytest.warns(UserWarning, match="runs layer by layer on this card"):
+        y = convolution_chain(*arguments, chain)
+    assert error_of(y, *arguments, chain) < 1e-2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["DW and a tail", "inverted residual", "grouped 3x3"])
 @pytest.mark.parametrize(
