@@ -163,7 +163,7 @@ _PRESETS: Final = (
     ),
     Schedule(
         "few-images",
-        60,
+        30,
         0.02,
         32,
         momentum=0.9,

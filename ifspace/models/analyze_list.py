@@ -10,7 +10,12 @@ from ifspace.infofield import gain
 from ifspace.memory import bytes_of, bytes_text
 from ifspace.models.graph import conv_kind
 from ifspace.models.options import size_text, size_value
-from ifspace.scores.layers import LayerList, ListedLayer, chain_stages
+from ifspace.scores.layers import (
+    AT_FREE_PERMUTATION,
+    LayerList,
+    ListedLayer,
+    chain_stages,
+)
 from ifspace.scores.measures import Field, fields_of
 from ifspace.serialize import json_text
 from ifspace.stages.text import cap_text, short
@@ -160,6 +165,8 @@ def _text(
     ]
     if beside := len(layers.layers) - len(layers.chain):
         notes.append(("shortcuts", f"{beside} 1×1 layers beside the chain, with costs alone"))
+    if layers.is_grouped:
+        notes.append(("field", AT_FREE_PERMUTATION))
     if layers.joints:
         notes.append(("joints", f"{layers.joints} layers do not read what the one before writes"))
     return "\n".join((*parts, facts(notes)))

@@ -23,6 +23,11 @@ LAYERS_FORM: Final = f"{'/'.join(COLUMNS)} of each layer, between semicolons"
 # Columns that may be there too.
 NAME: Final = "name"
 DILATION: Final = "dilation"
+# Of the channels of a field, where layers have groups.
+AT_FREE_PERMUTATION: Final = (
+    "channels are the most that the groups allow, at free permutation between layers: a list does "
+    "not say which channels a group reads"
+)
 # Far above any network in use.
 MAX_CHANNELS: Final = 1_000_000
 MAX_LISTED: Final = 100_000
@@ -163,6 +168,16 @@ class LayerList:
             if not (layer.is_pointwise and kept and _is_beside(kept[-1], layer, behind)):
                 kept.append(layer)
         return tuple(kept)
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether a layer mixes channels in groups: which it reads, the list does not say.
+
+        >>> lists = ("3/1/64/64/64/8;1/1/64/64/1/8", "3/1/64/64/64/8;1/1/64/64/8/8")
+        >>> [LayerList.parse(text).is_grouped for text in lists]
+        [False, True]
+        """
+        return any(1 < layer.groups < layer.c_in for layer in self.chain)
 
     @property
     def joints(self) -> int:

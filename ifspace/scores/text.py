@@ -5,6 +5,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, Final
 
 from ifspace.cli.options import Forms
+from ifspace.scores.layers import AT_FREE_PERMUTATION
 from ifspace.scores.measures import COUNTS, SCORES, TITLES
 from ifspace.scores.reliability import (
     SITUATIONS,
@@ -164,6 +165,8 @@ def _stage_table(alpha: float, network: ScoredNetwork, with_title: bool) -> Tabl
         "A stage is a run of layers that read feature maps of one size: the field starts anew at "
         f"each, and its first layer has no gain; α = {alpha:g}."
     ]
+    if network.layers.is_grouped:
+        notes.append(f"Of the field, {AT_FREE_PERMUTATION}; `ifspace analyze MODEL` knows.")
     if result.joints:
         notes.append(
             f"{result.joints} layers do not read what the layer before writes: branches or "

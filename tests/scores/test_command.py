@@ -136,6 +136,16 @@ def test_the_analysis_of_a_list_has_its_costs(
     assert fields == [[3, 3], [5, 3], [7, 3]]
 
 
+def test_lists_with_groups_are_said_to_have_the_field_of_free_permutation(
+    run: Callable, layers: str
+) -> None:
+    text = "at free permutation between layers"
+    for command in ("score", "analyze"):
+        assert text not in " ".join(run(command, "--layers", layers).out.split())
+        Path("grouped.csv").write_text(f"{LIST}second,1,1,128,128,8,16\n", "utf-8")
+        assert text in " ".join(run(command, "--layers", "grouped.csv").out.split())
+
+
 def test_a_validation_prints_its_definitions(
     run: Callable, layers: str, snapshot: SnapshotAssertion
 ) -> None:
