@@ -1,23 +1,28 @@
-"""Networks that `optimize --widths-only` narrows, against torch-pruning at as many parameters.
+"""Networks that `optimize` brings to a budget, each beside torch-pruning at as many parameters.
 
-`python -m benchmarks.optimize_networks` narrows each network to a share of its parameters, prunes
-another copy with torch-pruning to the same share, times all three in turn, and writes
-`optimize-networks.md` and `optimize-networks.csv` into `results/`. Ratios are of the least times of
-one run. torch-pruning is needed for this page alone: `pip install torch-pruning`, into any folder
-on PYTHONPATH.
+`python -m benchmarks.optimize_networks` brings each network to 60% and to 50% of its parameters and
+to 70% of its latency, in every way that the product has, prunes further copies with torch-pruning
+to the parameters that came out, times all of them in turn, and writes `optimize-networks.md` and
+`optimize-networks.csv` into `results/`. Rows that are in the CSV file already are not made again,
+so that runs of `--seconds` finish the table together. torch-pruning is needed for this page alone:
+`pip install torch-pruning`, into any folder on PYTHONPATH.
 
-Outputs are checked: the narrowed network computes what the original does with the weights of the
-removed channels set to zero, wherever nothing normalises over channels.
+Outputs are checked: the network that comes out is written as source in plain torch and computes the
+same there. A narrowed one computes what the original does with the weights of the removed channels
+set to zero, wherever nothing normalises over channels.
 """
 
 import argparse
+import csv
 import os
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,20 +32,28 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from benchmarks.measure import write_results
-from benchmarks.thin_layers import least_times
 from ifspace.bench.machine import keep_memory
 from ifspace.bench.record import provenance
-from ifspace.models import EditedNetwork, narrow, network, trace
-from ifspace.models.widths import NarrowedNetwork
+from ifspace.errors import IfspaceError
+from ifspace.models import EditedNetwork, from_source, save, trace
+from ifspace.models.measuring import Measurer
+from ifspace.models.optimization import Optimization, OptimizationProblem, optimize
+from ifspace.models.widths import Narrowing
 from ifspace.nn.network import seeded
-from ifspace.stages.problem import Budgets
+from ifspace.stages.problem import FRONT, Blocks, Budgets
 
 Row = dict[str, Any]
-SHARE: Final = 0.6
-# Ratios of torch-pruning that are tried: it has no budget.
-_BISECTIONS: Final = 7
-# How often all networks are timed again.
-_PASSES: Final = 4
+Key = tuple[str, str, str]
+# Trials of torch-pruning, which has no budget: of one ratio, then of two.
+_BISECTIONS: Final = 8
+# How near its parameters come to those of ours.
+_NEAR: Final = 0.01
+# Rounds in which all networks are timed: the least, the most, and how many must change no time by
+# more than a hundredth at the end.
+_ROUNDS: Final = (8, 60)
+_STILL: Final = 6
+_SAME: Final = 0.99
+_NAME: Final = "optimize-networks"
 
 
 class DoubleConv(nn.Sequential):
@@ -102,7 +115,7 @@ class SplitBlock(nn.Module):
     def __init__(self, channels: int, count: int) -> None:
         super().__init__()
         half = channels // 2
-        self.enter = ConvUnit(channels, channels)
+        self.enter: nn.Sequential = ConvUnit(channels, channels)
         self.units = nn.ModuleList(
             nn.Sequential(ConvUnit(half, half, 3), ConvUnit(half, half, 3)) for _ in range(count)
         )
@@ -110,11 +123,39 @@ class SplitBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a feature map of the same shape."""
-        parts = list(self.enter(x).chunk(2, 1))
+        parts = self.halves(x)
         for unit in self.units:
             parts.append(parts[-1] + unit(parts[-1]))
         y: Tensor = self.leave(torch.cat(parts, 1))
         return y
+
+    def halves(self, x: Tensor) -> list[Tensor]:
+        """Return the two halves of what enters."""
+        return list(self.enter(x).chunk(2, 1))
+
+
+class PairedBlock(SplitBlock):
+    """A split block that computes its halves apart: torch-pruning mixes up the parts of `chunk`.
+
+    Reference: torch-pruning, examples/yolov8, `replace_c2f_with_c2f_v2`.
+    """
+
+    def __init__(self, block: SplitBlock) -> None:
+        conv, norm, _ = block.enter
+        assert isinstance(conv, nn.Conv2d)
+        super().__init__(conv.out_channels, len(block.units))
+        self.units, self.leave = deepcopy(block.units), deepcopy(block.leave)
+        state = {**conv.state_dict(prefix="0."), **norm.state_dict(prefix="1.")}
+        channels = torch.arange(conv.out_channels)
+        self.enter = nn.Sequential()
+        for half in channels.chunk(2):
+            unit = ConvUnit(conv.in_channels, len(half))
+            unit.load_state_dict({name: x[half] if x.dim() else x for name, x in state.items()})
+            self.enter.append(unit)
+
+    def halves(self, x: Tensor) -> list[Tensor]:
+        """Return the two halves of what enters."""
+        return [unit(x) for unit in self.enter]
 
 
 class SplitBackbone(nn.Sequential):
@@ -128,32 +169,92 @@ class SplitBackbone(nn.Sequential):
         super().__init__(*parts, pooled)
 
 
+def in_pairs(model: nn.Module) -> nn.Module:
+    """Return a copy of a split backbone whose blocks compute their halves apart."""
+    parts = [PairedBlock(part) if isinstance(part, SplitBlock) else part for part in model]  # type: ignore[attr-defined]
+    return nn.Sequential(*map(deepcopy, parts)).eval()
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A network by its title: how it is made, the side of its images and how many at once."""
+    """A network by its title: how it is made, the side of its images.
+
+    `for_rival`: makes of it the copy that torch-pruning prunes, which computes the same.
+    """
 
     title: str
-    make: Callable[[], nn.Module]
+    make: Callable[[], EditedNetwork]
     side: int = 224
-    batch: int = 4
+    for_rival: Callable[[nn.Module], nn.Module] = deepcopy
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return 3, self.side, self.side
 
 
-def _named(name: str) -> Callable[[], nn.Module]:
-    return lambda: network(name, (3, 224, 224), seed=0)
+def _named(name: str) -> Callable[[], EditedNetwork]:
+    return lambda: from_source(name, (3, 224, 224), seed=0)
 
 
 CASES: Final = (
     Case("ResNet-18", _named("torchvision:resnet18")),
-    Case("ResNet-50", _named("torchvision:resnet50"), batch=2),
-    Case("EfficientNet-B0", _named("torchvision:efficientnet_b0")),
-    Case("ConvNeXt-T", _named("torchvision:convnext_tiny"), batch=2),
-    Case("LR-ASPP MobileNetV3", _named("torchvision:lraspp_mobilenet_v3_large")),
-    Case("U-Net", UNet, side=128, batch=2),
+    Case("ResNet-50", _named("torchvision:resnet50")),
     Case("MobileNetV2", _named("torchvision:mobilenet_v2")),
-    Case("RegNetY-400MF", _named("torchvision:regnet_y_400mf")),
-    Case("YOLO-like backbone", SplitBackbone),
+    Case("EfficientNet-B0", _named("torchvision:efficientnet_b0")),
+    Case("ConvNeXt-T", _named("torchvision:convnext_tiny")),
+    Case("U-Net", lambda: EditedNetwork.of(UNet()), side=128),
+    Case("LR-ASPP MobileNetV3", _named("torchvision:lraspp_mobilenet_v3_large")),
+    Case("YOLO-like backbone", lambda: EditedNetwork.of(SplitBackbone()), for_rival=in_pairs),
     Case("SE-ResNet-18", _named("timm:seresnet18")),
+    Case("RegNetY-400MF", _named("torchvision:regnet_y_400mf")),
 )
+GOALS: Final[Mapping[str, Budgets]] = {
+    "60% of the parameters": Budgets(params="60%"),
+    "50% of the parameters": Budgets(params="50%"),
+    "70% of the latency": Budgets(latency_ms="70%"),
+}
+# What `ifspace optimize` does with a budget: alone, with --stages-only and with --widths-only.
+WAYS: Final[Mapping[str, Callable[[Budgets, Measurer], OptimizationProblem]]] = {
+    "blocks": lambda budgets, measure: OptimizationProblem(
+        blocks=Blocks(FRONT), budgets=budgets, keep_stages=True, measure=measure
+    ),
+    "stages": lambda budgets, _: OptimizationProblem(budgets=budgets),
+    "widths": lambda budgets, _: OptimizationProblem(
+        budgets=budgets, keep_stages=True, widths=True
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What a way made of a network, in `seconds`; `reason`: why nothing. `error`: of its outputs.
+
+    `rival`: the copy that torch-pruning left as many parameters.
+    """
+
+    way: str
+    optimization: Optimization | None = None
+    reason: str = ""
+    seconds: float = 0.0
+    error: float = 0.0
+    rival: nn.Module | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The network that came out."""
+        assert self.optimization is not None
+        assert self.optimization.network is not None
+        return self.optimization.network.model
+
+    @property
+    def predicted(self) -> float | None:
+        """The latency that the answer says, over the original's; None where it says none."""
+        measured = None if self.optimization is None else self.optimization.measured
+        if measured is None:
+            return None
+        before, after = measured.predicted_ms
+        return float(after / before)
 
 
 def params_of(model: nn.Module) -> int:
@@ -161,57 +262,97 @@ def params_of(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def pruned(model: nn.Module, x: Tensor, share: float) -> nn.Module | None:
-    """Return a copy that torch-pruning left about a share of the parameters, uniformly narrower.
+class Rival:
+    """Prunes copies of a network with torch-pruning: L2 norms of groups, widths in multiples of 8.
 
-    The ratio is found by bisection; the channels of the last layer stay. None where it fails.
+    The channels of the last layers stay.
     """
-    import torch_pruning as tp  # type: ignore[import-not-found]
 
-    target = share * params_of(model)
-    low, high = 0.0, 0.9
-    best: tuple[float, nn.Module] | None = None
-    for _ in range(_BISECTIONS):
-        ratio = (low + high) / 2
-        copy = deepcopy(model).eval()
-        last = _last_layers(copy, x)
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        self.model, self.x = model, x
+        outputs = _tensor(model(x)).shape[1]
+        last = [
+            name
+            for name, part in model.named_modules()
+            if (isinstance(part, nn.Linear) and part.out_features == outputs)
+            or (isinstance(part, nn.Conv2d) and part.out_channels == outputs)
+        ]
+        self.last = last[-2:]
+        self.convs = [
+            name
+            for name, part in model.named_modules()
+            if isinstance(part, nn.Conv2d | nn.Linear) and name not in self.last
+        ]
+        self.copies: dict[int, nn.Module] = {}
+
+    def at(self, params: int) -> nn.Module | None:
+        """Return the copy whose parameters are nearest to a number; None where pruning fails.
+
+        Of one ratio for all layers by bisection, then, where that steps over the number, of the
+        greater ratio around it for the first layers, or the last, and the smaller one for others.
+        """
+        low, high = self._bisect(0.0, 0.95, params, lambda ratio: {None: ratio})
+        for layers in (self.convs, self.convs[::-1]):
+
+            def part(count: float, layers: Sequence[str] = layers) -> dict[str | None, float]:
+                return {None: low} | dict.fromkeys(layers[: round(count)], high)
+
+            self._bisect(0.0, float(len(layers)), params, part)
+        if not self.copies:
+            return None
+        return self.copies[min(self.copies, key=lambda own: abs(own - params))]
+
+    def _is_near(self, params: int) -> bool:
+        return any(abs(own - params) <= _NEAR * params for own in self.copies)
+
+    def _bisect(
+        self,
+        low: float,
+        high: float,
+        params: int,
+        ratios: Callable[[float], Mapping[str | None, float]],
+    ) -> tuple[float, float]:
+        """Prune at values between two ends, of which the greater one leaves fewer parameters."""
+        for _ in range(_BISECTIONS):
+            if self._is_near(params):
+                break
+            middle = (low + high) / 2
+            own = self._pruned(ratios(middle))
+            if own is None or own <= params:
+                high = middle
+            else:
+                low = middle
+        return low, high
+
+    def _pruned(self, ratios: Mapping[str | None, float]) -> int | None:
+        """Return the parameters that a copy has after it is pruned, None where that fails."""
+        import torch_pruning as tp  # type: ignore[import-not-found]
+
+        copy = deepcopy(self.model).eval()
+        parts = dict(copy.named_modules())
         try:
             tp.pruner.MagnitudePruner(
                 copy,
-                x[:1],
+                self.x,
                 importance=tp.importance.GroupMagnitudeImportance(p=2),
-                pruning_ratio=ratio,
-                ignored_layers=last,
+                pruning_ratio=ratios[None],
+                pruning_ratio_dict={parts[name]: ratio for name, ratio in ratios.items() if name},
+                ignored_layers=[parts[name] for name in self.last],
                 round_to=8,
             ).step()
             with torch.no_grad():
-                copy(x[:1])
+                copy(self.x)
         except Exception as error:
-            print(f"torch-pruning at {ratio:.2f}: {error}", flush=True)
-            return None if best is None else best[1]
-        params = params_of(copy)
-        far = abs(params - target)
-        if best is None or far < best[0]:
-            best = far, copy
-        low, high = (ratio, high) if params > target else (low, ratio)
-    return None if best is None else best[1]
+            print(f"torch-pruning: {type(error).__name__}: {error}", flush=True)
+            return None
+        own = params_of(copy)
+        self.copies.setdefault(own, copy)
+        return own
 
 
-def _last_layers(model: nn.Module, x: Tensor) -> list[nn.Module]:
-    """Return the layers whose channels are returned."""
-    outputs = _tensor(model(x[:1])).shape[1]
-    layers: list[nn.Module] = [
-        part
-        for part in model.modules()
-        if (isinstance(part, nn.Linear) and part.out_features == outputs)
-        or (isinstance(part, nn.Conv2d) and part.out_channels == outputs)
-    ]
-    return layers[-2:]
-
-
-def masked(model: nn.Module, result: NarrowedNetwork) -> nn.Module:
+def masked(model: nn.Module, plan: Narrowing) -> nn.Module:
     """Return a copy of the original network with zeros for all weights that were removed."""
-    copy, step = deepcopy(model), result.plan.step
+    copy, step = deepcopy(model), plan.step
     assert step is not None
     tensors = {**dict(copy.named_parameters()), **dict(copy.named_buffers())}
     with torch.no_grad():
@@ -241,83 +382,193 @@ def _draw_statistics(model: nn.Module) -> None:
                 part.bias.normal_(0, 0.1)
 
 
-def compare(case: Case, share: float) -> Row:
-    """Return the row of a network: what is left of it, and times over the original's."""
-    with seeded(0, None):
-        model = case.make().eval()
-        _draw_statistics(model)
-        x = torch.randn(case.batch, 3, case.side, case.side)
-    size = (3, case.side, case.side)
-    start = time.perf_counter()
-    own = narrow(EditedNetwork.of(model), size, Budgets(params=int(share * params_of(model))))
-    seconds = time.perf_counter() - start
-    rival = pruned(model, x, share)
-    networks: Mapping[str, nn.Module] = {
-        "original": model,
-        "ifspace": own.model,
-        **({} if rival is None else {"torch-pruning": rival}),
-    }
+def optimized(case: Case, start: EditedNetwork, goal: str, way: str, x: Tensor) -> Result:
+    """Return what a way makes of a network, with its outputs checked."""
+    begin = time.perf_counter()
+    problem = WAYS[way](GOALS[goal], Measurer())
+    try:
+        result = optimize(start, trace(start.model, case.size), problem)
+    except IfspaceError as error:
+        return Result(way, reason=str(error))
+    seconds = time.perf_counter() - begin
+    if result.network is None:
+        return Result(way, reason="nothing keeps the budget", seconds=seconds)
+    model = result.network.model.eval()
+    others = [_as_source(result.network, case)]
+    if result.widths is not None:
+        others.append(masked(start.model, result.widths))
     with torch.no_grad():
-        for part in networks.values():
-            part.eval()
-        outputs = [_tensor(part(x)) for part in (model, own.model, masked(model, own))]
-        assert outputs[0].shape == outputs[1].shape
-        scale = float(outputs[2].abs().max()) or 1.0
-        error = float((outputs[1] - outputs[2]).abs().max()) / scale
-        calls = [partial(part, x) for part in networks.values()]
-        times = [float("inf")] * len(calls)
-        for _ in range(_PASSES):
-            times = [min(pair) for pair in zip(times, least_times(calls), strict=True)]
-    row: Row = {"network": case.title, "original params": params_of(model)}
-    macs = trace(model, size).macs
-    for (name, part), seconds_of in zip(networks.items(), times, strict=True):
-        if name != "original":
-            row[f"{name} params"] = round(params_of(part) / params_of(model), 3)
-            row[f"{name} MACs"] = round(trace(part, size).macs / macs, 3)
-            row[f"{name} time"] = round(seconds_of / times[0], 3)
-    if rival is not None:
-        row["over torch-pruning"] = round(times[1] / times[2], 3)
-    row["error"] = f"{error:.0e}"
-    row["seconds"] = round(seconds, 1)
-    return row
+        y = _tensor(model(x))
+        assert y.shape == _tensor(start.model(x)).shape
+        scale = float(y.abs().max()) or 1.0
+        error = max(float((y - _tensor(other(x))).abs().max()) / scale for other in others)
+    return Result(way, result, "", seconds, error)
+
+
+def _as_source(network: EditedNetwork, case: Case) -> nn.Module:
+    """Return a network as it is written as a file of plain torch."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.py"
+        save(network, file, case.size)
+        names: dict[str, Any] = {"__file__": str(file), "__name__": "network"}
+        exec(compile(file.read_text(), str(file), "exec"), names)
+        module: nn.Module = names["load"]()
+        return module
+
+
+def compare(case: Case, goal: str, ways: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a network and a goal: what each way leaves, and times over the original's.
+
+    All networks are timed in one run.
+    """
+    with seeded(0, None):
+        start = case.make()
+        model = start.model.eval()
+        _draw_statistics(model)
+        x = torch.randn(1, *case.size)
+    results = []
+    rival = Rival(case.for_rival(model), x)
+    for way in ways:
+        result = optimized(case, start, goal, way, x)
+        if result.optimization is not None:
+            copy = rival.at(params_of(result.model))
+            result = replace(result, rival=copy)
+        results.append(result)
+        print(case.title, goal, way, result.reason or f"{result.seconds:.1f} s", flush=True)
+    networks = {"": model}
+    for result in results:
+        if result.optimization is not None:
+            networks[result.way] = result.model
+            if result.rival is not None:
+                networks[f"rival of {result.way}"] = result.rival
+    times = dict(zip(networks, _least_times(list(networks.values()), x), strict=True))
+    macs = trace(model, case.size).macs
+    for result in results:
+        row: Row = {"network": case.title, "goal": goal, "way": result.way, "reason": result.reason}
+        if result.optimization is not None:
+            row |= {
+                "params": round(params_of(result.model) / params_of(model), 3),
+                "MACs": round(trace(result.model, case.size).macs / macs, 3),
+                "predicted": None if result.predicted is None else round(result.predicted, 3),
+                "measured": round(times[result.way] / times[""], 3),
+            }
+            if result.rival is not None:
+                pruned_macs = trace(result.rival, case.size).macs
+                rival_s = times[f"rival of {result.way}"]
+                row |= {
+                    "torch-pruning params": round(params_of(result.rival) / params_of(model), 3),
+                    "torch-pruning MACs": round(pruned_macs / macs, 3),
+                    "torch-pruning measured": round(rival_s / times[""], 3),
+                    "over torch-pruning": round(times[result.way] / rival_s, 3),
+                }
+            row |= {"error": f"{result.error:.0e}", "seconds": round(result.seconds, 1)}
+        source = provenance("python -m benchmarks.optimize_networks")
+        row |= {"commit": source.commit, "load": round(os.getloadavg()[0])}
+        yield row
+
+
+def _least_times(networks: Sequence[nn.Module], x: Tensor) -> list[float]:
+    """Return the least seconds of each network, of rounds that go on until no time falls.
+
+    Of one thread the seconds that the processor worked for it count, not those that other programs
+    had it.
+    """
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    for model in networks:
+        model.eval()
+    calls = [partial(model, x) for model in dict.fromkeys(networks)]
+    times = [float("inf")] * len(calls)
+    still, (fewest, most) = 0, _ROUNDS
+    with torch.no_grad():
+        for number in range(most):
+            before = list(times)
+            for index, call in enumerate(calls):
+                begin = clock()
+                call()
+                times[index] = min(times[index], clock() - begin)
+            falls = any(now < _SAME * old for now, old in zip(times, before, strict=True))
+            still = 0 if falls else still + 1
+            if number + 1 >= fewest and still >= _STILL:
+                break
+    seconds = {id(call.func): value for call, value in zip(calls, times, strict=True)}
+    return [seconds[id(model)] for model in networks]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Narrow, prune and time the networks, and write the tables."""
+    """Make the rows that are missing, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="titles of networks, with commas")
-    parser.add_argument("--share", type=float, default=SHARE)
+    parser.add_argument("--goals", help="with commas, such as '60%% of the parameters'")
+    parser.add_argument("--ways", help="of them, with commas")
+    parser.add_argument("--seconds", type=float, help="no network is begun after that")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args(arguments)
     keep_memory()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
-    rows = []
-    for case in CASES:
-        if options.only is None or case.title in options.only.split(","):
-            rows.append(compare(case, options.share))
-            print(rows[-1], flush=True)
-    if options.only is None:
-        _write(options.out, rows, options.share, options.threads)
-
-
-def _write(folder: Path, rows: Sequence[Row], share: float, threads: int) -> None:
-    command = "python -m benchmarks.optimize_networks"
-    columns = list(rows[0])
-    page = [
-        f"# Networks narrowed to {share:.0%} of their parameters",
-        f"Written by {provenance(command)}; {threads} thread, float32. Other programs ran too: a "
-        f"load of {os.getloadavg()[2]:.0f} on {os.cpu_count()} cores.",
-        "`narrow` with a budget of parameters alone, and torch-pruning (uniform ratio, L2 norms of "
-        "groups, widths in multiples of 8) at the nearest number of parameters: parameters, MACs "
-        "and time over the original's, the least times of runs that take turns. *error*: how far "
-        "the outputs are from the original's with the weights of the removed channels set to zero, "
-        "over the largest of them; where layer norms see fewer channels they differ. *seconds*: of "
-        "the whole search and surgery.",
-        tabulate([[row.get(name, "") for name in columns] for row in rows], columns, "github"),
+    titles = [case.title for case in CASES]
+    chosen = [
+        [name for name in names if text is None or name in text.split(",")]
+        for names, text in ((titles, options.only), (GOALS, options.goals), (WAYS, options.ways))
     ]
-    write_results(folder, "optimize-networks", page, rows, command, line_end="\n")
+    rows = _rows_of(options.out / f"{_NAME}.csv")
+    begin = time.perf_counter()
+    for title, goal in product(*chosen[:2]):
+        ways = [way for way in chosen[2] if (title, goal, way) not in rows]
+        if options.seconds is not None and time.perf_counter() - begin > options.seconds:
+            break
+        if ways:
+            case = next(case for case in CASES if case.title == title)
+            rows |= {_key(row): row for row in compare(case, goal, ways)}
+            _write(options.out, rows, options.threads)
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    return row["network"], row["goal"], row["way"]
+
+
+def _rows_of(file: Path) -> dict[Key, Row]:
+    """Return the rows of a file by network, goal and way; none if there is no such file."""
+    try:
+        with file.open(newline="") as lines:
+            return {_key(row): dict(row) for row in csv.DictReader(lines)}
+    except (OSError, KeyError):
+        return {}
+
+
+def _write(folder: Path, rows: Mapping[Key, Row], threads: int) -> None:
+    order = [key for key in product([case.title for case in CASES], GOALS, WAYS) if key in rows]
+    command = "python -m benchmarks.optimize_networks"
+    page = [
+        "# Networks brought to a budget",
+        f"Written by {provenance(command)}; {threads} thread, float32, one image. Rows name the "
+        "commit that they were measured at and the load of the machine then, of which other "
+        "programs are the most: ratios are of networks that took turns.",
+        "Each network as `ifspace optimize` brings it to a budget, by *blocks*, *stages* or "
+        "*widths* alone, beside torch-pruning (L2 norms of groups, one ratio for all layers, or "
+        "two where one steps over the number, widths in multiples of 8) at as many parameters: "
+        "parameters, MACs and time over the original's, the least times of runs that take turns. "
+        "*predicted*: the latency that the answer of `--measure` says. *error*: how far the "
+        "outputs are from those of the network written as plain torch (`--save net.py`) and, of "
+        "narrowed ones, from the original's with the weights of the removed channels set to zero, "
+        "over the largest of them; where layer norms see fewer channels the latter differ. "
+        "*seconds*: of the search, with what it timed.",
+    ]
+    for goal in GOALS:
+        kept = [rows[key] for key in order if key[1] == goal]
+        done = [row for row in kept if not row["reason"]]
+        columns = list(dict.fromkeys(name for row in done for name in row))
+        columns = [name for name in columns if name not in ("goal", "reason")]
+        cells = [["" if row.get(name) is None else row[name] for name in columns] for row in done]
+        table = [tabulate(cells, columns, "github", disable_numparse=True)] if cells else []
+        page += [f"## {goal}", *table] if kept else []
+        failed = [
+            f"- {row['network']}, {row['way']}: {row['reason']}" for row in kept if row["reason"]
+        ]
+        page += ["\n".join(failed)] if failed else []
+    values = [rows[key] for key in order]
+    write_results(folder, _NAME, page, values, command, line_end="\n")
 
 
 if __name__ == "__main__":
