@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ifspace.errors import IfspaceError, KernelError, SettingError
+from ifspace.models.least_squares import minimise, norm_squared
 from ifspace.models.projection import Start, kernel_of, project
 from ifspace.models.tracing import evaluated
 from ifspace.nn.block import BlockModule, LastAxisBlock
@@ -32,8 +33,6 @@ HELD_OUT: Final = 4
 IMAGES: Final = 8
 # How many images of a loader or a folder are fitted to.
 IMAGES_OF_DATA: Final = 64
-# Steps of L-BFGS: from 50 to 300 the error changes by a hundredth or two.
-STEPS: Final = 50
 # Noise added where pixels are few: the size of a window, the least number of windows, and pixels
 # for each channel.
 _NOISE_SIZE: Final = 8
@@ -78,8 +77,8 @@ def fit_blocks(
 
     `names`: modules that are a convolution, or a linear layer on channels, in the original network,
     and a block in the changed one. `images` [N, C, H, W]: the original runs on them in evaluation
-    mode; of what a layer reads a part is kept, drawn by the seed. L-BFGS finds all weights of a
-    block together, from those that `project` sets. `noise`: the images are no data; then pointwise
+    mode; of what a layer reads a part is kept, drawn by the seed. The weights of a block are found
+    by least squares from those that `project` sets. `noise`: the images are no data; then pointwise
     blocks keep the weights of the closed form, for noise does not say which channels occur
     together. Batch norm inside a block is not part of the fit: it is set to change nothing on these
     inputs in evaluation mode. If the pixels are few for the weights of one filter, the fit includes
@@ -285,7 +284,7 @@ def _fit(
     weights_random = _weights_error(target, trial)
     start = project(target, trial)
     if not (noise and start is Start.CLOSED_FORM and target.kernel_size == (1, 1)):
-        _minimise(trial, targets)
+        minimise(trial, targets)
     with torch.no_grad():
         error = _relative_error(trial(x), y)
         unseen_error = _relative_error(trial(unseen), target(unseen)) if held_out else None
@@ -302,29 +301,6 @@ def _weights_error(conv: nn.Conv2d, block: BlockModule) -> float | None:
     if kernel is None or kernel.shape != conv.weight.shape:
         return None
     return _relative_error(kernel, conv.weight.detach().double().cpu())
-
-
-def _minimise(block: BlockModule, targets: Sequence[tuple[Tensor, Tensor, float]]) -> None:
-    """Minimise the relative error of a block over its weights, for all targets (x, y, weight)."""
-    weights = [weight for weight in block.parameters() if weight.requires_grad]
-    solver = torch.optim.LBFGS(
-        weights,
-        max_iter=STEPS,
-        history_size=20,
-        tolerance_grad=0,
-        tolerance_change=1e-4,
-        line_search_fn="strong_wolfe",
-    )
-    scaled = [(x, y, weight / _norm_squared(y)) for x, y, weight in targets]
-
-    def loss() -> Tensor:
-        solver.zero_grad()
-        total = torch.stack([(block(x) - y).square().sum() * scale for x, y, scale in scaled]).sum()
-        total.backward()  # type: ignore[no-untyped-call]
-        return total
-
-    with torch.enable_grad():
-        solver.step(loss)  # type: ignore[no-untyped-call]
 
 
 def _noise(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -377,10 +353,5 @@ def _norms(block: nn.Module) -> list[Any]:
     ]
 
 
-def _norm_squared(y: Tensor) -> float:
-    # Against an output of zeros any remainder counts as it is.
-    return float(y.square().sum()) or 1.0
-
-
 def _relative_error(output: Tensor, y: Tensor) -> float:
-    return float((output - y).square().sum()) / _norm_squared(y)
+    return float((output - y).square().sum()) / norm_squared(y)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ifspace.block import Block
 from ifspace.errors import KernelError, SettingError
-from ifspace.models import warm_start
+from ifspace.models import least_squares, warm_start
 from ifspace.models.decomposition import Layers, decompose
 from ifspace.models.projection import kernel_of
 from ifspace.models.surgery import Replace
@@ -262,7 +262,7 @@ def test_the_windows_kept_of_a_layer_are_bounded(
 ):
     monkeypatch.setattr(Watched, "seen", [])
     monkeypatch.setattr(warm_start, "KEPT", 2**17)
-    monkeypatch.setattr(warm_start, "STEPS", 1)
+    monkeypatch.setattr(least_squares, "STEPS", 1)
     model = nn.Sequential(Watched(shape[1], channels, 3, padding=1))
     # The value of a pixel is its number in the feature map.
     x = torch.arange(1, shape[2] * shape[3] + 1).view(shape[2:]).expand(*shape).float()
