@@ -401,8 +401,8 @@ def optimized(case: Case, start: EditedNetwork, goal: str, way: str, x: Tensor) 
         y = _tensor(model(x))
         assert y.shape == _tensor(start.model(x)).shape
         scale = float(y.abs().max()) or 1.0
-        error = max(float((y - _tensor(other(x))).abs().max()) / scale for other in others)
-    return Result(way, result, "", seconds, error)
+        deviation = max(float((y - _tensor(other(x))).abs().max()) / scale for other in others)
+    return Result(way, result, "", seconds, deviation)
 
 
 def _as_source(network: EditedNetwork, case: Case) -> nn.Module:
