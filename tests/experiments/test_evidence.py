@@ -152,7 +152,11 @@ def test_a_table_has_no_empty_column_and_explains_its_sources() -> None:
         assert ("Gray, Crowley and Storkey" in " ".join(x.text().split())) == has_source
 
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "results" / "tournament.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

@@ -188,8 +188,8 @@ def _network_text(tournament: Tournament) -> str:
 def _time_text(rows: Sequence[Row]) -> str:
     processor, wall = sum(row.processor_s for row in rows), sum(row.wall_s for row in rows)
     return (
-        f"Time: {processor / 60:.1f} minutes of one processor, {processor / 120:.1f} of two; by "
-        f"the clock the runs took {wall / 60:.1f} minutes together, beside other work."
+        f"Time: {processor / 60:.1f} minutes of the processor, {processor / 120:.1f} on two free "
+        f"cores; by the clock, beside other work, the runs lasted {wall / 60:.1f} minutes in all."
     )
 
 
@@ -233,6 +233,15 @@ def _stage_field(contestant: Contestant) -> int:
 
 def _equal_or_both(one: int, other: int) -> str:
     return f"{one:,}" if one == other else f"{one:,} / {other:,}"
+
+
+def _in_place(tournament: Tournament) -> int:
+    """Return in how many pairs the spatial layers have the same places among those that write."""
+    places = [
+        [layer.conv.spatial for layer in one.sized.layers if layer.conv.writes]
+        for one in tournament.contestants
+    ]
+    return sum(one == other for one, other in zip(places[::2], places[1::2], strict=True))
 
 
 def _accuracy(rows: Sequence[Row]) -> str:
@@ -282,6 +291,9 @@ def _limits(tournament: Tournament, rows: Sequence[Row], compared: Comparison) -
         "was used for all.",
         f"One pair: two accuracies below about {points:.1f} points apart are not told from chance "
         f"by {len(data.test_labels):,} test images.",
+        "That the field makes a difference, or makes none, by itself: layers of a pair stand in "
+        f"other orders too. In {_in_place(tournament)} of {len(tournament.pairs)} pairs the "
+        "spatial layer has the same place.",
         "Blocks that fail alone and not in a network: a shortcut goes around each block, and two "
         f"in a row see more than one. In {whole} of {len(tournament.pairs)} pairs the failing "
         "block sees all channels behind the blocks of one stage.",
