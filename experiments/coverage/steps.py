@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from experiments.coverage import networks
 from experiments.coverage.networks import Candidate
 from ifspace.errors import IfspaceError
+from ifspace.floors import Floors
 from ifspace.models import (
     Blocks,
     Budgets,
@@ -39,6 +40,7 @@ from ifspace.models import (
     save,
 )
 from ifspace.models import trace as traced
+from ifspace.models.decomposition import LEAST_FAN_IN
 from ifspace.models.graph import ImageSize, Trace
 from ifspace.models.sources import on_shapes
 from ifspace.models.tracing import evaluated
@@ -145,7 +147,11 @@ class _Subject:
             blocks=blocks,
             budgets=Budgets(params=self.budget),
             keep_stages=blocks is not None,
-            search=Search(time_limit_s=_SEARCH_S * _waiting()),
+            search=Search(
+                time_limit_s=_SEARCH_S * _waiting(),
+                floors=Floors(least_fan_in=1 if blocks is None else LEAST_FAN_IN),
+                lower_floors=blocks is not None,
+            ),
         )
         optimization, with_classifier = optimize(start, graph, problem), ""
         if optimization.network is None and blocks is not None and not optimization.is_out_of_time:
