@@ -32,14 +32,6 @@ _OPTIONS = (
         help="The front, at the width that the network has.",
     ),
     click.option(
-        "--draw",
-        type=WholeNumber(0),
-        metavar="N",
-        default=0,
-        show_default=True,
-        help="The seed by which failing blocks are drawn.",
-    ),
-    click.option(
         "--seeds",
         type=WholeNumber(1),
         metavar="N",
@@ -87,7 +79,6 @@ def command(
     runs: Path,
     pairs: int,
     catalogue: Path,
-    draw: int,
     seeds: int,
     folder: Path | None,
     preset: str,
@@ -106,7 +97,7 @@ def command(
     from benchmarks.measure import write_results
     from experiments.training import preset as schedule_of
     from experiments.training.tournament.page import paragraphs, table_rows
-    from experiments.training.tournament.pairs import draw_pairs
+    from experiments.training.tournament.pairs import pairs_of
     from experiments.training.tournament.runs import Tournament, images_in, run_tournament
     from ifspace.bench.record import provenance
     from ifspace.catalogue.dataset import load
@@ -116,14 +107,13 @@ def command(
     schedule = schedule_of(preset)
     schedule = schedule if epochs is None else schedule.for_epochs(epochs)
     images_in(folder)  # before seconds of work: raises where there are none
-    tournament = Tournament(draw_pairs(load(catalogue), pairs, draw), schedule, seeds, folder)
+    tournament = Tournament(pairs_of(load(catalogue), pairs), schedule, seeds, folder)
     out.mkdir(parents=True, exist_ok=True)
     check_writable(out / f"{NAME}.md")
     with ProgressBar("training", quiet=quiet) as bar:
         rows = run_tournament(tournament, LocalFolder(runs), jobs, bar)
     given = {
         "pairs": (pairs, PAIRS),
-        "draw": (draw, 0),
         "seeds": (seeds, SEEDS),
         "folder": (folder and "CIFAR", None),
         "preset": (preset, "few-images"),

@@ -1,9 +1,9 @@
 """The table of a tournament, as `ifspace validate` reads it, and the page that compares the pairs.
 
-The comparison is within pairs: the parameters of two blocks are equal there, over pairs they are
-not. The interval is over pairs and seeds: of each resample pairs are drawn with replacement, and of
-each drawn pair its seeds. With few pairs such an interval is too narrow; p is that of the exact
-test that the signs of the mean differences of pairs are as likely one way as the other.
+The comparison is within pairs, whose blocks have the same layers. The interval is over pairs and
+seeds: of each resample pairs are drawn with replacement, and of each drawn pair its seeds. With few
+pairs such an interval is too narrow; p is that of the exact test that the signs of the mean
+differences of pairs are as likely one way as the other.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.training.text import resolution
-from experiments.training.tournament.pairs import MOST_APART, Contestant
+from experiments.training.tournament.pairs import DEPTH
 from experiments.training.tournament.runs import (
-    DEPTH,
     Row,
     Tournament,
     layers_of,
@@ -124,7 +123,7 @@ def table_rows(tournament: Tournament, rows: Sequence[Row]) -> list[dict[str, An
                 "set": f"tournament {tournament.data.name}",
                 "pair": index // 2 + 1,
                 "field": one.field,
-                "stage_field": one.field_of(DEPTH),
+                "stage_field": one.stage_field,
                 "channels": one.channels,
                 "block_params": one.params,
                 "params": own[0].params,
@@ -151,10 +150,10 @@ def paragraphs(tournament: Tournament, rows: Sequence[Row], source: str) -> list
         "networks. A row of [tournament.csv](tournament.csv) is a block, with the convolutions of "
         "its network and its accuracy: `ifspace validate` reads it.",
         "## How",
-        f"- *Fails*: a block of the same enumeration with as many layers that write, as many "
-        f"spatial ones and as many parameters (up to {float(MOST_APART):.0%}), of which an output "
-        "sees fewer channels than there are. All such networks are listed, and one is drawn by "
-        "a fixed seed, none twice. MACs, activations and batch norm are equal with that.\n"
+        "- *Fails*: a block of the same enumeration that has, layer by layer, the kernel sizes and "
+        "parameters of the other, but reads other channels, so that an output sees fewer than "
+        "there are; of all such networks the one that sees fewest behind a stage, then a block. "
+        "Parameters, MACs, activations, batch norm and first weights are equal.\n"
         f"- {_network_text(tournament)}\n"
         f"- {len(data.train_labels):,} images to train on, {len(data.test_labels):,} to test on; "
         f"{tournament.schedule}. Both of a pair see the same batches. One thread, deterministic "
@@ -205,9 +204,9 @@ def _pairs_table(tournament: Tournament, rows: Sequence[Row], compared: Comparis
                 index + 1,
                 f"`{pair.passes}`",
                 f"`{pair.fails}`",
-                _equal_or_both(pair.passes.params, pair.fails.params),
-                _equal_or_both(passing[0].params, failing[0].params),
-                f"{pair.fails.field} / {_stage_field(pair.fails)}",
+                f"{pair.passes.params:,}",
+                f"{passing[0].params:,}",
+                f"{pair.fails.field} / {pair.fails.stage_field}",
                 _accuracy(passing),
                 _accuracy(failing),
                 f"{compared.differences[index].mean():+.2f}",
@@ -225,23 +224,6 @@ def _pairs_table(tournament: Tournament, rows: Sequence[Row], compared: Comparis
         ">difference",
     )
     return Table(columns, tuple(cells))
-
-
-def _stage_field(contestant: Contestant) -> int:
-    return contestant.field_of(DEPTH)
-
-
-def _equal_or_both(one: int, other: int) -> str:
-    return f"{one:,}" if one == other else f"{one:,} / {other:,}"
-
-
-def _in_place(tournament: Tournament) -> int:
-    """Return in how many pairs the spatial layers have the same places among those that write."""
-    places = [
-        [layer.conv.spatial for layer in one.sized.layers if layer.conv.writes]
-        for one in tournament.contestants
-    ]
-    return sum(one == other for one, other in zip(places[::2], places[1::2], strict=True))
 
 
 def _accuracy(rows: Sequence[Row]) -> str:
@@ -263,7 +245,7 @@ def _shown(tournament: Tournament, compared: Comparison) -> list[str]:
         f"In {compared.ahead} of {count} pairs the block that sees all channels has the higher "
         f"mean{f', in {level} they are level' if level else ''}.",
     ]
-    short = [pair.fails.field_of(DEPTH) < pair.fails.channels for pair in tournament.pairs]
+    short = [pair.fails.stage_field < pair.fails.channels for pair in tournament.pairs]
     if 0 < sum(short) < count:
         means = compared.differences.mean(axis=1)
         inside, others = (means[np.array(short) == value].mean() for value in (True, False))
@@ -284,16 +266,13 @@ def _shown(tournament: Tournament, compared: Comparison) -> list[str]:
 def _limits(tournament: Tournament, rows: Sequence[Row], compared: Comparison) -> list[str]:
     data = tournament.data
     points = resolution([row.accuracy_percent for row in rows], len(data.test_labels))
-    whole = sum(pair.fails.field_of(DEPTH) == pair.fails.channels for pair in tournament.pairs)
+    whole = sum(pair.fails.stage_field == pair.fails.channels for pair in tournament.pairs)
     return [
         f"What other images, sizes, widths, schedules or tasks would say: {data.name} with "
         f"{len(data.train_labels):,} images to train on is a small problem, and one learning rate "
         "was used for all.",
         f"One pair: two accuracies below about {points:.1f} points apart are not told from chance "
         f"by {len(data.test_labels):,} test images.",
-        "That the field makes a difference, or makes none, by itself: layers of a pair stand in "
-        f"other orders too. In {_in_place(tournament)} of {len(tournament.pairs)} pairs the "
-        "spatial layer has the same place.",
         "Blocks that fail alone and not in a network: a shortcut goes around each block, and two "
         f"in a row see more than one. In {whole} of {len(tournament.pairs)} pairs the failing "
         "block sees all channels behind the blocks of one stage.",

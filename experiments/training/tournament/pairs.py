@@ -1,19 +1,19 @@
-"""The pairs of a tournament: a block of a front, and one that fails the field at its parameters.
+"""The pairs of a tournament: a block of a front, and one of the same layers that fails the field.
 
 The rule. *Passes*: a network of the front of a catalogue, written as the catalogue does; of more
 than are asked for, those spread evenly over the front by parameters. *Fails*: a block of the same
-enumeration (its kinds, group counts and overlaps at its width) with as many layers that write and
-as many spatial ones, and as many parameters up to `MOST_APART`, of which at least one output sees
-fewer channels than the block has. Shuffles are left out there: `RPW(g,0)` is `GPW(g)+SH(g)`. All
-such blocks are listed, one for a network; which one fails against which block of the front is drawn
-by a seed, none twice.
+enumeration (its kinds, group counts and overlaps at its width) whose layers have the kernel sizes
+and the parameters of the other's, layer by layer, but read other channels, so that at least one
+output sees fewer channels than the block has: `DW+GPW(8)+GPW(8)` against `DW+RPW(8,0)+GPW(8)`.
+Shuffles are left out there: `RPW(g,0)` is `GPW(g)+SH(g)`. Of all such networks it is the one of
+whose blocks so many as a stage has in a row see fewest channels, then one block; of equal ones the
+first by its notation, none twice. A block of the front that has none, as DW+PW, takes no part.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
-from random import Random
+from itertools import product
 from typing import Final
 
 from ifspace.block import Block, Layer, SizedBlock, SizedLayer
@@ -26,9 +26,9 @@ from ifspace.kinds import find_kind
 from ifspace.reach import channel_field
 from ifspace.values import whole_number
 
-# By which share of its parameters a block may differ from the one that it stands against.
-MOST_APART: Final = Fraction(2, 100)
 MAX_PAIRS: Final = 1000
+# Blocks in a row in a stage of the network.
+DEPTH: Final = 2
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,10 @@ class Contestant:
         """Input channels that the output sees which sees fewest."""
         return channel_field(self.sized.layers)
 
-    def field_of(self, copies: int) -> int:
-        """Return the channel field of so many copies in a row."""
-        return channel_field(Block(self.block.layers, copies).at(self.channels).layers)
+    @cached_property
+    def stage_field(self) -> int:
+        """The same behind the blocks of a stage."""
+        return channel_field(Block(self.block.layers, DEPTH).at(self.channels).layers)
 
     @property
     def params(self) -> int:
@@ -65,21 +66,20 @@ class Contestant:
         return sum(layer.params for layer in self.sized.layers)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Layers that write, spatial layers, parameters: what the blocks of a pair have alike."""
-        convs = [layer.conv for layer in self.sized.layers if layer.conv.writes]
-        return len(convs), sum(conv.spatial for conv in convs), self.params
+    def shape(self) -> tuple[tuple[int, int], ...]:
+        """Kernel size and parameters of each layer that writes: the blocks of a pair share it."""
+        return tuple(map(_shape_of, (x for x in self.sized.layers if x.conv.writes)))
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A block with the full field, and one without it at its parameters."""
+    """A block with the full field, and one without it of the same layers."""
 
     passes: Contestant
     fails: Contestant
 
 
-def draw_pairs(catalogue: Catalogue, count: int, seed: int = 0) -> tuple[Pair, ...]:
+def pairs_of(catalogue: Catalogue, count: int) -> tuple[Pair, ...]:
     """Return the pairs of a tournament by the rule of this module, in the order of the front.
 
     Raises: SettingError for a catalogue that is no front of square blocks of one width, or more
@@ -88,54 +88,55 @@ def draw_pairs(catalogue: Catalogue, count: int, seed: int = 0) -> tuple[Pair, .
     whole_number(count, "pairs", 1, MAX_PAIRS)
     setting = _setting_of(catalogue)
     front = [
-        Contestant(design.block, setting.channels)
+        (passes, failing)
         for design, _ in front_networks(catalogue.designs)
+        for passes in [Contestant(design.block, setting.channels)]
+        if (failing := failing_blocks(setting, passes))
     ]
     if count > len(front):
         raise SettingError.because(
             f"too many {ARGUMENT}",
             got=count,
-            allowed=f"1 to {len(front)}: the front has as many networks",
+            allowed=f"1 to {len(front)}: as many blocks of the front have another that fails",
             remedy="ask for fewer, or give another front",
             argument="pairs",
         )
     steps = max(1, count - 1)
     chosen = [front[round(index * (len(front) - 1) / steps)] for index in range(count)]
-    draws, drawn, pairs = Random(seed), set[str](), []
-    failing_by_shape: dict[tuple[int, ...], dict[str, Contestant]] = {}
-    for passes in chosen:
-        if passes.shape not in failing_by_shape:
-            failing_by_shape[passes.shape] = failing_blocks(setting, passes)
-        failing = failing_by_shape[passes.shape]
-        left = [name for name in failing if name not in drawn]
+    pairs: list[Pair] = []
+    for passes, failing in chosen:
+        left = [one for one in failing if all(pair.fails.block != one.block for pair in pairs)]
         if not left:
             raise SettingError.because(
                 "no block that fails the field",
-                got=f"{passes}, of whose {len(failing)} all are drawn",
+                got=f"{passes}, of whose {len(failing)} all are taken",
                 allowed="one for each block of the front",
                 remedy="ask for fewer, or give another front",
                 argument="pairs",
             )
-        name = draws.choice(left)
-        drawn.add(name)
-        pairs.append(Pair(passes, failing[name]))
+        pairs.append(Pair(passes, left[0]))
     return tuple(pairs)
 
 
-def failing_blocks(setting: EnumerationSetting, passes: Contestant) -> dict[str, Contestant]:
-    """Return all blocks that may stand against one, by their network class, in a fixed order.
+def failing_blocks(setting: EnumerationSetting, passes: Contestant) -> list[Contestant]:
+    """Return all blocks that may stand against one, those that see fewest channels first.
 
     Of several blocks that are one network the first in the canonical order is returned.
     """
     letters = [SizedLayer(layer, setting.channels, setting.channels) for layer in _layers(setting)]
     letters.sort(key=lambda letter: letter.layer.sort_key)
+    options = [[x for x in letters if _shape_of(x) == shape] for shape in passes.shape]
     blocks: dict[str, Contestant] = {}
-    for chain in _chains(letters, passes):
+    for chain in product(*options):
         if channel_field(chain) < setting.channels:
             block = Block(tuple(letter.layer for letter in chain))
             contestant = Contestant(block, setting.channels)
             blocks.setdefault(network_class(contestant.sized), contestant)
-    return dict(sorted(blocks.items(), key=lambda item: str(item[1])))
+    return sorted(blocks.values(), key=lambda one: (one.stage_field, one.field, str(one)))
+
+
+def _shape_of(layer: SizedLayer) -> tuple[int, int]:
+    return layer.kernel, layer.params
 
 
 def _setting_of(catalogue: Catalogue) -> EnumerationSetting:
@@ -162,25 +163,3 @@ def _layers(setting: EnumerationSetting) -> Iterator[Layer]:
             for overlap in setting.overlaps if row.takes_overlap else [None]:
                 kernel = setting.kernel if row.spatial else None
                 yield Layer(kind, groups, overlap, kernel)
-
-
-def _chains(letters: Sequence[SizedLayer], passes: Contestant) -> Iterator[tuple[SizedLayer, ...]]:
-    """Yield the chains with the layers, the spatial layers and about the parameters of a block."""
-    writing, all_spatial, params = passes.shape
-    low, high = params * (1 - MOST_APART), params * (1 + MOST_APART)
-    least = min(letter.params for letter in letters)
-
-    def longer(
-        chain: tuple[SizedLayer, ...], spatial: int, params: int
-    ) -> Iterator[tuple[SizedLayer, ...]]:
-        left = writing - len(chain)
-        if not left:
-            if spatial == 0 and params >= low:
-                yield chain
-            return
-        for letter in letters:
-            more = params + letter.params
-            if letter.conv.spatial <= spatial and more + (left - 1) * least <= high:
-                yield from longer((*chain, letter), spatial - letter.conv.spatial, more)
-
-    yield from longer((), all_spatial, 0)

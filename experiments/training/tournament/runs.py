@@ -24,7 +24,7 @@ import torch
 from experiments.training.check import train_check
 from experiments.training.data import Data, cifar_binary, digits
 from experiments.training.schedules import Schedule
-from experiments.training.tournament.pairs import Contestant, Pair
+from experiments.training.tournament.pairs import DEPTH, Contestant, Pair
 from ifspace.errors import IfspaceError, OutputError
 from ifspace.folder import LocalFolder
 from ifspace.models.listing import layer_list
@@ -36,7 +36,7 @@ from ifspace.serialize import from_plain, json_text, to_plain
 from ifspace.stages.layout import Layout
 from ifspace.stages.networks import halved, make_layout, styled
 
-STAGES, DEPTH = 3, 2
+STAGES: Final = 3
 # "variance": blocks begin with their shortcut alone, without which some do not train at all.
 STYLE: Final = NetworkStyle(residual=1, start="variance")
 # Of the digits: 1,438 images to test on tell smaller differences than 360 would, and 359 to train
