@@ -266,16 +266,16 @@ def _shown(tournament: Tournament, compared: Comparison) -> list[str]:
 def _limits(tournament: Tournament, rows: Sequence[Row], compared: Comparison) -> list[str]:
     data = tournament.data
     points = resolution([row.accuracy_percent for row in rows], len(data.test_labels))
-    whole = sum(pair.fails.stage_field == pair.fails.channels for pair in tournament.pairs)
+    apart = sum(pair.fails.stage_field < pair.fails.channels for pair in tournament.pairs)
     return [
         f"What other images, sizes, widths, schedules or tasks would say: {data.name} with "
         f"{len(data.train_labels):,} images to train on is a small problem, and one learning rate "
         "was used for all.",
         f"One pair: two accuracies below about {points:.1f} points apart are not told from chance "
         f"by {len(data.test_labels):,} test images.",
-        "Blocks that fail alone and not in a network: a shortcut goes around each block, and two "
-        f"in a row see more than one. In {whole} of {len(tournament.pairs)} pairs the failing "
-        "block sees all channels behind the blocks of one stage.",
-        "Anything of scores of layer lists between the two of a pair: their layers are alike, and "
-        "a list does not say which channels a layer reads (docs/scores.md).",
+        f"Anything of networks whose stages mix channels in other layers: here, in {apart} of "
+        f"{len(tournament.pairs)} pairs, some output of a whole stage of failing blocks sees fewer "
+        "channels than enter. Shortcuts go around them, and the head reads all channels.",
+        "Anything of scores of layer lists between the two of a pair: they have one list, since it "
+        "does not say which channels a layer reads (docs/scores.md).",
     ]

@@ -84,18 +84,6 @@ def test_the_table_has_a_row_for_each_version(run: Callable) -> None:
 
 
 @pytest.mark.slow
-def test_markdown_is_written(run: Callable, tmp_path: Path) -> None:
-    file = tmp_path / "runs.md"
-    ended = run(*ONCE, "--quiet", "--out", file)
-    assert (ended.status, ended.out, ended.err) == (0, "", "")
-    text = file.read_text()
-    lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
-    assert lines[2][1:5] == ["version", "what", "accuracy %", "train loss"]
-    assert ["reorganized", "depths 3,2,1"] in [cells[1:3] for cells in lines]
-    assert f"\n- shows: {SHOWS}\n- shows not: " in text
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2])
 @pytest.mark.parametrize("form", ["table", "markdown"])
 def test_texts(form: str, seeds: int, snapshot: Any) -> None:
