@@ -186,7 +186,8 @@ class Decomposition:
     `peaks`: the peak memory in elements before and after; None where the trace does not say.
     `weight_norms`: by the name of a layer what computes its weights from others, such as weight
     norm. `out_of_reach`: what no block can replace, and why.
-    `is_front`: whether pointwise and linear layers took part too.
+    `is_front`: whether pointwise and linear layers took part too. `not_more`: amounts without a
+    budget of which the network may have no more than it has.
     `within_floors` says, of a search with floors, what they leave. `least_channels`: with which a
     convolution may be replaced. `peak_stays_at`: the call that needs more memory than the budget
     whatever the blocks are; empty without one.
@@ -208,6 +209,7 @@ class Decomposition:
     weight_norms: Mapping[str, str] = field(default_factory=dict)
     out_of_reach: tuple[OutOfReach, ...] = ()
     is_front: bool = False
+    not_more: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -303,7 +305,9 @@ class Decomposition:
         """Return the error of a plan that is not solved."""
         assert self.answer is not None
         limits = self.budgets.limits
-        return budgets_error("choice of blocks", self.answer, limits, remedy, self.least)
+        return budgets_error(
+            "choice of blocks", self.answer, limits, remedy, self.least, self.not_more
+        )
 
     def _remedies(self) -> tuple[str, ...]:
         """Return what would let a block replace any of the convolutions."""
@@ -796,6 +800,15 @@ def _best_choice(
     limits: dict[str, Any] = {
         name: limit - fixed_amounts.get(name, 0) for name, limit in plan.budgets.limits.items()
     }
+    not_more = {}
+    if plan.budgets.limits.keys() == {"params"}:  # nothing else grows
+        before = {
+            "macs": plan.macs[0] - fixed_amounts["macs"],
+            "latency_ms": _latency_before(replace(search, network_ms=None), options.values()),
+        }
+        times = [time for own in options.values() for x in own for time in x.latencies]
+        known = ("macs",) if None in times else ("macs", "latency_ms")
+        not_more = {name: before[name] for name in known if name != objective}
     if "latency_ms" in {*plan.budgets.bounded, objective}:
         _check_timed(options)
     sites = tuple(_site(conv, replacements) for conv, replacements in options.items())
@@ -803,7 +816,7 @@ def _best_choice(
     rest = 0 if live is None else live.peak_without(names)
     most = plan.budgets.peak_elements
     stays = live is not None and most is not None and rest > most
-    budgets = Budgets(**limits, dtype=plan.budgets.dtype)
+    budgets = Budgets(**limits, **not_more, dtype=plan.budgets.dtype)
     problem = ReplacementProblem(sites, budgets, objective, rest)
     answer = best_replacement(problem, search.time_limit_s)
     chosen = (0,) * len(sites) if answer.best is None else answer.best.chosen
@@ -816,6 +829,7 @@ def _best_choice(
             if index
         ),
         answer=answer,
+        not_more=tuple(not_more),
         least={name: value + fixed_amounts.get(name, 0) for name, value in answer.least.items()},
         peak_stays_at=str(live.peak_call_without(names)) if live is not None and stays else "",
     )
