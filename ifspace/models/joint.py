@@ -242,11 +242,14 @@ def plan_redesign(
             continue
         try:
             return plan, _narrowed_copy(parts, plan, counts, importance)
-        except IfspaceError:
+        except IfspaceError as error:
             if not plan.removed:
                 raise
             # Where the units are gone, channels cannot be removed as planned.
-            parts = _Parts(network, trace, replace(freedom, depths=False), parts.search, multiple)
+            note = f"depths stay: {error.finding}"
+            kept = replace(freedom, depths=False)
+            parts = _Parts(network, trace, kept, parts.search, multiple)
+            parts.notes.append(note)
 
 
 def _lowered(parts: "_Parts") -> "_Parts | None":
@@ -285,6 +288,8 @@ class _Parts:
         self.stages: list[list[int]] = []
         self.units: list[tuple[str, ...]] = []
         self._owners: list[tuple[str, int]] = []
+        # Of each unit the feature maps that it reads and writes.
+        self._ends: list[tuple[int, int]] = []
         if freedom.depths:
             self._find_units()
         self.layers_of: dict[str, list[TracedLayer]] = {}
@@ -314,6 +319,8 @@ class _Parts:
                 number = len(self.units)
                 self._owners += [(f"{parent}.{key}" if parent else key, number) for key in keys]
                 self.units.append(names)
+                unit = at.stage.units[index]
+                self._ends.append((unit.inputs[0], unit.output))
                 members.append(number)
             self.stages += [members] if members else []
 
@@ -354,9 +361,31 @@ class _Parts:
             tuple(map(tuple, self.stages)),
             tuple(tables.curves),
             tables.steps(),
+            self._ties(),
             limits,
             objective,
         )
+
+    def _ties(self) -> tuple[tuple[int, int, int | None], ...]:
+        """Return the groups of channels that follow each other where a unit is removed."""
+        channels = self.channels
+        group_of = {
+            int(member): number
+            for number, group in enumerate(channels.groups)
+            for member in group.classes
+        }
+        ties: dict[tuple[int, int, int | None], None] = {}
+        for unit, (entry, end) in enumerate(self._ends):
+            read, written = (channels.class_of[channels.ids_of(node)] for node in (entry, end))
+            for before, after in zip(read.tolist(), written.tolist(), strict=True):
+                a, b = group_of.get(before), group_of.get(after)
+                if before == after or a == b:
+                    continue
+                if a is not None:
+                    ties[unit, a, b] = None
+                elif b is not None:
+                    ties[unit, b, a] = None
+        return tuple(ties)
 
     def blocks_of(self, conv: ReplaceableConv, c_in: int, c_out: int) -> tuple[SizedBlock, ...]:
         """Return the blocks that a layer may become with these channels."""

@@ -120,7 +120,8 @@ def _answer_facts(plan: Redesign) -> list[tuple[str, str]]:
         value, bound = best.objective()[number], answer.bound[number]
         gap = float(abs((value - bound) / value)) if value else 0.0
         text = f"{float(sign * bound):.6g} {_DECIDING[name]}, "
-        text += f"{gap:.2%} better than these" if gap else "which these reach"
+        is_proven = answer.status is Status.OPTIMAL
+        text += "which these reach" if is_proven else f"{gap:.2%} better than these"
         pairs.append(("bound", text))
     tried, possible = plan.tried
     if tried < possible:

@@ -120,7 +120,9 @@ class JointProblem:
     """Which widths, depths and blocks a network has within limits.
 
     `widths`: the numbers of channels of each group to choose from, the last of them all. `stages`:
-    of each the indices of the units that may be removed, those that go last first. `limits`: the
+    of each the indices of the units that may be removed, those that go last first. `ties`: a unit
+    and the widths that it reads and writes, which are equal where it is removed; None for channels
+    that all stay. `limits`: the
     most of an amount: params, macs, activations, latency_ms, and peak_memory in elements.
     `objective`: a name of `ORDERS`.
 
@@ -143,6 +145,7 @@ class JointProblem:
     stages: tuple[tuple[int, ...], ...] = ()
     curves: tuple[Curve, ...] = ()
     steps: tuple[LiveStep, ...] = ()
+    ties: tuple[tuple[int, int, int | None], ...] = ()
     limits: Mapping[str, int | Fraction] = field(default_factory=dict)
     objective: str = "macs-3/4"
 
@@ -286,6 +289,12 @@ class JointPlan:
         for stage in problem.stages:
             if any(self.present[b] and not self.present[a] for a, b in pairwise(stage)):
                 faults.append("a unit without the one before it")
+        faults += [
+            f"{problem.widths[a].name} and what follows a unit that is gone"
+            for unit, a, b in problem.ties
+            if not self.present[unit]
+            and self.counts[a] != (problem.widths[a].most if b is None else self.counts[b])
+        ]
         if not faults:
             totals = self.totals
             faults = [
@@ -387,6 +396,7 @@ class _JointModel:
         self._pairs: dict[tuple[tuple[int, ...], int | None], dict[Counts, Any]] = {}
         self.chosen = [self._part(number, part) for number, part in enumerate(problem.parts)]
         self._fix_absent()
+        self._tie()
         self.scales = {name: self._scale(name) for name in _SUMS}
         self.curves = [self._curve(curve) for curve in problem.curves]
         if limited:
@@ -497,13 +507,27 @@ class _JointModel:
     def _fix_absent(self) -> None:
         """Leave the widths that only a removed unit has as they are."""
         users: dict[int, set[int | None]] = {}
+        tied = {width for _, *widths in self.problem.ties for width in widths}
         for part in self.problem.parts:
             for width in part.widths:
                 users.setdefault(width, set()).add(part.unit)
         for width, units in users.items():
-            if len(units) == 1 and (unit := next(iter(units))) is not None:
+            unit = next(iter(units))
+            if len(units) == 1 and unit is not None and width not in tied:
                 most = self.counts[width][self.problem.widths[width].most]
                 self.model.add_bool_or([self.present[unit], most])
+
+    def _tie(self) -> None:
+        """Make what a removed unit would read as wide as what it would write."""
+        for unit, *pair in self.problem.ties:
+            for a, b in (pair, pair[::-1]):
+                if a is None:
+                    continue
+                most = self.problem.widths[a].most
+                other = {most: 1} if b is None else self.counts[b]
+                for count, x in self.counts[a].items():
+                    same = other.get(count, 0)
+                    self.model.add_bool_or([self.present[unit], x.Not(), same])
 
     def _form(self, form: Form) -> tuple[_Terms, int]:
         """Return a form as literals with amounts, and its constant."""

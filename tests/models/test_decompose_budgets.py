@@ -1,5 +1,6 @@
 """Convolutions replaced within budgets of the network: the best choice, or the least amounts."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 
@@ -12,6 +13,7 @@ from ifspace.errors import SettingError
 from ifspace.latency import LatencyTable
 from ifspace.models.decomposition import (
     DecomposedNetwork,
+    Layers,
     Search,
     decompose,
     plan_decomposition,
@@ -121,3 +123,16 @@ def test_latency_of_the_chosen_layers():
         search=Search(latency=LatencyTable(times)),
     )
     assert left.answer.left_out == ("no latency for DW+PW at 1",)
+
+
+def test_a_budget_of_parameters_alone_lets_macs_not_grow() -> None:
+    """Of a strided layer PW+PW+GC(4) has half the weights, and more MACs: they stand before it."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 3, 2, 1), nn.Conv2d(32, 32, 3, padding=1)
+    )
+    block, budget = Blocks("PW+PW+GC(4)"), Budgets(params=15_500)
+    assert replaced(decompose(model, (3, 16, 16), block, budget)) == ["2"]
+    with pytest.raises(SettingError, match="15,500 parameters without more MACs than now"):
+        decompose(model, (3, 16, 16), block, budget, Layers("1"))
+    both = decompose(model, (3, 16, 16), block, replace(budget, macs=10**9), Layers("1"))
+    assert both.plan.macs[1] > both.plan.macs[0]

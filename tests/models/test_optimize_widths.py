@@ -49,6 +49,15 @@ def test_a_narrower_network_is_saved_and_loaded_again(run: Callable) -> None:
         ("--widths-only --params 7k --importance l3", 2),
         ("--widths-only --params 7k --importance scores.csv", 2),
         ("--widths-only --params 100", 3),
+        ("--widths-only --params 7k --objective keep", 2),
+        ("--params 7k --objective most-macs", 2),
+        ("--params 7k --keep-widths stem", 2),
+        ("--params 7k --keep-depths", 2),
+        ("--joint", 2),
+        ("--joint --params 7k --cheapest", 2),
+        ("--joint --params 7k --keep-widths nothing", 2),
+        ("--joint --latency-budget-ms 70%", 2),
+        ("--joint --params 100", 3),
     ],
 )
 def test_errors_are_one_line(
@@ -59,3 +68,19 @@ def test_errors_are_one_line(
     ended = run(*OWN, *options.split())
     assert ended.status == status
     assert ended.err.splitlines()[-1] == snapshot
+
+
+@pytest.mark.slow
+def test_widths_depths_and_blocks_together(run: Callable, snapshot: SnapshotAssertion) -> None:
+    line = (*OWN, "--joint", "--params", "6k")
+    ended = run(*line, "--save", "net.safetensors")
+    assert ended.out == snapshot
+    model = load("net.safetensors", trust_code=True)
+    report = run(*line, *JSON).json
+    assert params(model) == report["after"]["params"] <= 6000
+    assert report["after"]["macs"] <= report["before"]["macs"]
+    assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
+    design = report["design"]
+    assert design["bound"][0] <= design["value"][0] < 0
+    kept = run(*line, "--keep-depths", "--keep-widths", "*", *JSON)
+    assert kept.status == 3

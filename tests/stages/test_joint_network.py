@@ -81,7 +81,7 @@ def network(seed: int, objective: str) -> JointProblem:
         parts.append(Part("joined", table, (a, b), 1))
     steps = (LiveStep(Form(0, {1: 100}), 0), LiveStep(Form(40, {0: 16, 3: 16})))
     problem = JointProblem(
-        widths, tuple(parts), ((0, 1),), (Curve(curve, 1),), steps, {}, objective
+        widths, tuple(parts), ((0, 1),), (Curve(curve, 1),), steps, ((1, 0, 3),), {}, objective
     )
     whole = problem.start.totals
     names = draw.sample(["params", "macs", "activations", "latency_ms"], 2)
@@ -99,6 +99,8 @@ def every_plan(problem: JointProblem) -> Iterator[JointPlan]:
     for counts in product(*(width.counts for width in problem.widths)):
         for kept in product(*depths):
             present = tuple(there for stage in kept for there in stage)
+            if any(not present[unit] and counts[a] != counts[b] for unit, a, b in problem.ties):
+                continue
             options = [
                 range(len(part.table[tuple(counts[n] for n in part.widths)]))
                 if part.unit is None or present[part.unit]
