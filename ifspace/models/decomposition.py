@@ -800,7 +800,7 @@ def _best_choice(
     limits: dict[str, Any] = {
         name: limit - fixed_amounts.get(name, 0) for name, limit in plan.budgets.limits.items()
     }
-    not_more = {}
+    not_more: dict[str, Any] = {}
     if plan.budgets.limits.keys() == {"params"}:  # nothing else grows
         before = {
             "macs": plan.macs[0] - fixed_amounts["macs"],
