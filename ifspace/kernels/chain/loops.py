@@ -541,8 +541,11 @@ def set_zero(typing_context: Any, address: Any, count: Any) -> Any:
 
     def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
         address, count = arguments
-        with cgutils.for_range(builder, count) as turn:
-            builder.store(ir.Constant(FLOAT, 0.0), _at(builder, address, turn.index))
+        steps = builder.sdiv(builder.add(count, _int(LANES - 1)), _int(LANES))
+        with cgutils.for_range(builder, steps) as turn:
+            at = builder.mul(turn.index, _int(LANES))
+            mask = _mask(builder, builder.sub(count, at))  # a plain loop became a call of memset
+            _write(builder, _constant(0.0), address, at, mask, FLOAT32)
         return _nothing()
 
     return types.void(types.intp, types.intp), code
@@ -591,9 +594,10 @@ def copy_row(typing_context: Any, source: Any, output: Any, count: Any) -> Any:
                 with then:  # a last vector that ends where the row ends
                     at = builder.sub(count, _int(LANES))
                     _store(builder, _load(builder, source, at), output, at)
-                with otherwise, cgutils.for_range(builder, rest) as turn:
-                    value = builder.load(_at(builder, source, turn.index))
-                    builder.store(value, _at(builder, output, turn.index))
+                with otherwise:
+                    mask = _mask(builder, rest)
+                    few = _read(builder, source, _int(0), mask)
+                    _write(builder, few, output, _int(0), mask, FLOAT32)
         return _nothing()
 
     return types.void(types.intp, types.intp, types.intp), code
@@ -907,13 +911,32 @@ def write_tile(scratch, y, plan):
 
 
 @compiled
+def prefetch_output(y_tile, plan, number, count):
+    """Bring where one of `count` shares of a tile's output will be written into the cache.
+
+    Not where it is copied there from the scratch memory.
+    """
+    if not word_at(plan, STAGED):
+        channels, channel = word_at(plan, OUTPUT_CHANNELS), word_at(plan, OUTPUT_CHANNEL)
+        length = 4 * word_at(plan, TILE_ROWS) * word_at(plan, OUTPUT_WIDTH)
+        for index in range(channels * number // count, channels * (number + 1) // count):
+            prefetch_to_write(y_tile + 4 * index * channel, length)
+
+
+@compiled
 def copy_channel(x, target, plan, first):
-    """Copy a channel's rows of a tile, with zeros outside the image, from `first` on."""
+    """Copy a channel's rows of a tile, with zeros outside the image, from `first` on.
+
+    Those of the next channel are brought into the cache.
+    """
     kind, size = word_at(plan, KIND), word_at(plan, SIZE)
     rows, row = word_at(plan, COPY_ROWS), word_at(plan, COPY_ROW)
     padding, width = word_at(plan, COPY_PADDING), word_at(plan, INPUT_WIDTH)
     height = word_at(plan, INPUT_HEIGHT)
-    if padding == 0 and row == width and first >= 0 and first + rows <= height:
+    begin, end = max(first, 0), min(first + rows, height)
+    next_channel = x + size * word_at(plan, INPUT_CHANNEL)
+    prefetch(next_channel + size * begin * width, size * (end - begin) * width)
+    if padding == 0 and row == width and begin == first and end == first + rows:
         read_row(x + size * first * width, target, rows * width, kind)
         return
     set_zero(target - 4 * padding, padding)
@@ -1014,6 +1037,8 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                         streamed = word_at(block, CHANNEL)
                         channel = x_image + size * streamed * word_at(plan, INPUT_CHANNEL)
                         copy_channel(channel, copy_at, plan, first)
+                    if number + part == 0:
+                        prefetch_output(y_tile, plan, index, word_at(stage, BLOCK_COUNT))
                     prefetch(next_input, input_share)
                     prefetch_to_write(next_output, output_share)
                     next_input += input_share

@@ -31,8 +31,8 @@ from ifspace.kernels.chain.threads import run_parts, scratch_memory
 from ifspace.kernels.tensors import memory_format
 
 # Bytes of scratch memory for which the rows of a tile are chosen.
-SCRATCH_BYTES: Final = 512 << 10
-# The same for channels_last tensors, of which parts are brought into the cache beside it.
+SCRATCH_BYTES: Final = 768 << 10
+# The same for channels_last tensors without halos, of which parts come into the cache beside it.
 LAST_BYTES: Final = 256 << 10
 # Tiles for each thread, if they then have so many pixels or more; fewer are enough for one each.
 TILES_PER_THREAD: Final = 4
@@ -148,12 +148,13 @@ def plan_for(
     Raises: KernelError for an input that does not fit.
     """
     shape = chain.shape_of((images, chain.stages[0].c_in, height, width))
+    room = SCRATCH_BYTES
     if all(stage.is_pointwise for stage in chain.stages):
+        room = LAST_BYTES if channels_last else SCRATCH_BYTES
         height, width = height * width, 1
         if channels_last and images:  # the pixels of all images are adjacent
             images, height = 1, images * height
     is_direct = dtype == torch.float32 and not channels_last
-    room = LAST_BYTES if channels_last else SCRATCH_BYTES
     values, top_rows = _tile(chain, images, height, width, threads, is_direct, room)
     return _Words(chain, values, top_rows, dtype, channels_last).plan(images, shape)
 
