@@ -386,7 +386,7 @@ def read_part(
         except (pyarrow.ArrowException, OSError, ValueError, IfspaceError):
             raise unreadable(name, "damaged pages", remedy) from None
 
-    return Part((), funnel, amounts), designs()
+    return Part((), funnel, amounts, rows=parquet.metadata.num_rows), designs()
 
 
 def _checksum(about: Mapping[str, Any]) -> str:
@@ -417,18 +417,53 @@ def to_json(catalogue: Catalogue) -> str:
 
     `arguments` and `funnel` are those of the first setting, `settings` holds them for all.
     """
-    settings = [
+    return "".join(_json_pieces(catalogue.settings, catalogue.funnels, catalogue.designs))
+
+
+def _json_pieces(
+    settings: Sequence[EnumerationSetting], funnels: Sequence[Funnel], designs: Iterable[Design]
+) -> Iterator[str]:
+    values = [
         {"arguments": setting.arguments(), "funnel": to_plain(funnel)}
-        for setting, funnel in zip(catalogue.settings, catalogue.funnels, strict=True)
+        for setting, funnel in zip(settings, funnels, strict=True)
     ]
-    first = settings[0] if settings else {"arguments": {}, "funnel": {}}
-    head = json.dumps({**first, "settings": settings}, indent=2, ensure_ascii=False)
-    rows = ",\n".join(
-        f"    {json.dumps(plain_design(design), ensure_ascii=False)}"
-        for design in catalogue.designs
-    )
-    designs = f"[\n{rows}\n  ]" if rows else "[]"
-    return head.removesuffix("\n}") + f',\n  "designs": {designs}\n}}\n'
+    first = values[0] if values else {"arguments": {}, "funnel": {}}
+    head = json.dumps({**first, "settings": values}, indent=2, ensure_ascii=False)
+    yield head.removesuffix("\n}") + ',\n  "designs": ['
+    number = 0
+    for number, design in enumerate(designs, 1):
+        comma = "," * (number > 1)
+        yield f"{comma}\n    {json.dumps(plain_design(design), ensure_ascii=False)}"
+    yield "\n  " * bool(number) + "]\n}\n"
+
+
+def _csv_pieces(designs: Iterable[Design]) -> Iterator[str]:
+    rows = iter(designs)
+    yield to_csv(())
+    while some := tuple(islice(rows, ROW_GROUP)):
+        yield to_csv(some).partition("\n")[2]
+
+
+def export(
+    path: str | os.PathLike[str],
+    settings: Sequence[EnumerationSetting],
+    funnels: Sequence[Funnel],
+    designs: Iterable[Design],
+) -> bool:
+    """Write a catalogue as .csv or .json, however many rows; return whether it is one of those.
+
+    Raises: OutputError when the file cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".json":
+        pieces = _json_pieces(settings, funnels, designs)
+    elif suffix == ".csv":
+        pieces = _csv_pieces(designs)
+    else:
+        return False
+    with storage.replacing(path) as file, file.open("w", encoding="utf-8", newline="") as out:
+        out.writelines(pieces)
+    return True
 
 
 def plain_design(design: Design) -> dict[str, Any]:

@@ -168,8 +168,7 @@ class LongCatalogue:
             for number, (setting, _) in enumerate(shards.manifest.places())
         ]
         settings, funnels = shards.manifest.settings, shards.part_funnels()
-        rows = sum(fragment.count_rows() for fragment, _ in fragments)
-        return cls(str(place), settings, funnels, rows, fragments, shards)
+        return cls(str(place), settings, funnels, shards.rows, fragments, shards)
 
     def scan(self, source: int, texts: Sequence[str], condition: Any = None) -> Iterator[Rows]:
         """Yield the rows that meet a condition on columns, with some columns of texts.
@@ -258,10 +257,9 @@ class LongCatalogue:
             return every
         wholes = [Whole(setting.max_len, setting.front) for setting in self.settings]
         places = {setting.replaced: n for n, setting in enumerate(self.settings)}
-        for (setting, _), (funnel, amounts) in zip(
-            self._shards.manifest.places(), self._shards.counted, strict=True
-        ):
-            wholes[setting].see(funnel, amounts)
+        shards = self._shards
+        for (setting, _), part in zip(shards.manifest.places(), shards.counted, strict=True):
+            wholes[setting].see(part.funnel, part.amounts)
         firsts = self._first_of_each_costs()
         for design in self.fetch(_one_of("block", [row.block for row in firsts])):
             wholes[places[design.replaces]].see_designs((design,))

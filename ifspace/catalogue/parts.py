@@ -30,13 +30,14 @@ class Part:
     They have their networks, but nothing that depends on other parts. `funnel`: of the compositions
     that the part looked at; the compositions and those after repeated patterns are those of the
     whole setting. `amounts`: of a front, how many passing choices have which amounts. `latencies`:
-    of the designs, where they are an amount.
+    of the designs, where they are an amount. `rows`: how many designs a file has that are not here.
     """
 
     designs: tuple[Design, ...]
     funnel: Funnel
     amounts: tuple[tuple[Compared, int], ...] = ()
     latencies: tuple[int, ...] = ()
+    rows: int = 0
 
 
 class Whole:

@@ -26,7 +26,7 @@ from ifspace.catalogue.dataset import (
     write_parquet,
 )
 from ifspace.catalogue.design import Catalogue, Design, Funnel
-from ifspace.catalogue.parts import Compared, Part, Whole, in_order
+from ifspace.catalogue.parts import Part, Whole, in_order
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import CatalogueError, IfspaceError, OutputError
 from ifspace.folder import Folder, open_folder
@@ -229,22 +229,23 @@ class Shards:
         return wholes
 
     @cached_property
-    def counted(self) -> tuple[tuple[Funnel, tuple[tuple[Compared, int], ...]], ...]:
-        """What each part counted: its funnel, and of a front its choices by their amounts.
+    def counted(self) -> tuple[Part, ...]:
+        """What each part counted, without its designs.
 
         Raises: CatalogueError where a part is missing or damaged.
         """
         counted = []
         for number in range(len(self)):
             with self._open(number) as (part, _):
-                counted.append((part.funnel, part.amounts))
+                counted.append(part)
         return tuple(counted)
 
     def part_funnels(self) -> tuple[Funnel, ...]:
         """Return the funnel of each setting, its networks not told apart."""
         funnels: dict[int, Funnel] = {}
-        for (place, _), (funnel, _) in zip(self.manifest.places(), self.counted, strict=True):
-            funnels[place] = funnels[place].plus(funnel) if place in funnels else funnel
+        for (place, _), part in zip(self.manifest.places(), self.counted, strict=True):
+            whole = funnels.get(place)
+            funnels[place] = part.funnel if whole is None else whole.plus(part.funnel)
         return tuple(funnels[place] for place in range(len(self.manifest.settings)))
 
     @property
@@ -254,8 +255,11 @@ class Shards:
 
     @property
     def rows(self) -> int:
-        """How many designs there are."""
-        return sum(funnel.rows for funnel in self.funnels)
+        """How many designs there are.
+
+        Raises: CatalogueError where a part is missing or damaged.
+        """
+        return sum(part.rows for part in self.counted)
 
     def designs(self) -> Generator[Design, None, None]:
         """Yield the designs of all settings in the order of a catalogue, few of them in memory."""
@@ -286,10 +290,17 @@ class Shards:
         return Catalogue(self.manifest.settings, self.funnels, tuple(rows))
 
     def join(self, path: str | Path) -> None:
-        """Write the catalogue as one .parquet file: the bytes of a run without parts.
+        """Write the catalogue as one file: the bytes of a run without parts, or an export.
 
-        Raises: OutputError where it cannot be written, CatalogueError where it is not complete.
+        Raises: OutputError where it cannot be written; CatalogueError where it is not complete, or
+            too long for a table of Markdown.
         """
+        if Path(path).suffix.lower() != ".parquet":
+            with closing(self.designs()) as designs:
+                if dataset.export(path, self.manifest.settings, self.funnels, designs):
+                    return
+            dataset.save(self.catalogue(), path)
+            return
         about = provenance(self.manifest.settings, self.funnels)
         with replacing(path) as file, closing(self.designs()) as designs:
             write_parquet(file, about, designs)

@@ -207,7 +207,7 @@ def command(
     joins it. Without, an interrupt keeps nothing.
     Exit status 3 when a bound on peak memory or latency leaves no block.
     """
-    from ifspace.catalogue import dataset
+    from ifspace.catalogue import dataset, lazily
     from ifspace.catalogue.design import permutation_notes
     from ifspace.catalogue.setting import EnumerationSetting
     from ifspace.errors import SettingError
@@ -295,6 +295,9 @@ def command(
             shards = _in_folder(output, settings, folder, jobs, shard, bar)
             if shards is None:
                 return
+            if output.format == "table" and shards.rows > lazily.LONG:
+                _print_funnels(output, shards)
+                return
             catalogue = shards.catalogue()
         merged = _merged(catalogue, jobs) if preset == "fog" else ()
     for note in dict.fromkeys(note for setting in settings for note in notes_on_named(setting)):
@@ -370,6 +373,23 @@ def _print_estimate(
             "csv": table.csv,
             "markdown": table.markdown,
         }
+    )
+
+
+def _print_funnels(output: Output, shards: "Shards") -> None:
+    """Print the funnels of a catalogue that is too long to hold."""
+    from ifspace.table import heading
+
+    pairs = zip(shards.manifest.settings, shards.part_funnels(), strict=True)
+    texts = [
+        heading(f"Compositions of 1 to {setting.max_len} layers at {setting.widths_text}")
+        + _funnel_text(funnel)
+        for setting, funnel in pairs
+    ]
+    output.print({"table": lambda: "\n".join(texts)})
+    output.note(
+        f"{shards.rows:,} rows are in {shards.folder}: `ifspace best {shards.folder}` says which "
+        "to use"
     )
 
 

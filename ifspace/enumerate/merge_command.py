@@ -45,19 +45,16 @@ def command(output: Output, folder: str | Path, jobs: int | None, progress: str)
     from ifspace.serialize import json_text
     from ifspace.table import Table
 
-    one_file = output.out is not None and output.out.suffix.lower() == ".parquet"
     if output.out is not None:
         dataset.check_writable(output.out)
     with ProgressBar("computing again", quiet=output.quiet, form=progress) as bar:
         shards, damaged = merge_folder(
             folder,
-            output.out if one_file else None,
+            output.out,
             jobs=jobs,
             progress=bar,
             note=output.note,
         )
-    if output.out is not None and not one_file:
-        dataset.save(shards.catalogue(), output.out)
     if output.out is not None and output.quiet:
         return
     values = {"shards": len(shards), "rows": shards.rows, "damaged": damaged}

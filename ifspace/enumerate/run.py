@@ -77,7 +77,7 @@ def merge_folder(
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
 ) -> tuple[Shards, tuple[str, ...]]:
-    """Check the parts of a run, and join them in one .parquet file if there is a path.
+    """Check the parts of a run, and join them in one file, as `Shards.join`, if there is a path.
 
     Returns the parts and the names of those that were damaged or of another run: they are computed
     again, each with a `note`.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ifspace.catalogue import Catalogue, best, lazily, load, one_a_network, save
+from ifspace.catalogue import Catalogue, best, dataset, lazily, load, one_a_network, save
 from ifspace.catalogue.choose import (
     AMOUNTS,
     BY,
@@ -221,3 +221,30 @@ def test_a_report_of_a_long_folder_shows_the_best_rows(
     )
     assert of_some == of_all
     assert f"{len(some.designs)} of them stand here" in page(results, chosen(["funnel"]))
+
+
+@pytest.mark.slow
+def test_folders_that_are_long_are_exported_and_end_with_their_funnels(
+    folder: Path, tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "ROW_GROUP", 50)
+    whole = load(folder / "whole.parquet")
+    for name in ("rows.csv", "rows.json"):
+        assert run("merge", folder / "run", "--out", tmp_path / name, "--quiet").status == 0
+        save(whole, tmp_path / f"whole-{name}")
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+    ended = run("enumerate", "-C", "8", "--max-len", "3", "--out", tmp_path / "run", "--quiet")
+    assert (ended.status, ended.out) == (0, "")
+    ended = run("enumerate", "-C", "8", "--max-len", "3", "--out", tmp_path / "run")
+    rows = len(load(tmp_path / "run").designs)
+    assert f"{rows} rows are in {tmp_path / 'run'}: `ifspace best" in ended.err
+    assert "survivors" in ended.out
+
+
+def test_a_url_is_read_some_rows_at_a_time(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    url = f"memory://{tmp_path.name}/run"
+    run_in_folder(SETTINGS[1:], url, jobs=1)
+    long = lazily.long_catalogues([url])
+    assert long is not None
+    check(long, load(url), Question(rows=3, bounds={"layers": 3}))
