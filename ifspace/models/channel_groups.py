@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
-from math import prod
+from math import gcd, prod
 from typing import Any, Final
 
 import numpy as np
@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
+from ifspace.kernels.windows import windows_at
 from ifspace.memory import Schedule
 from ifspace.models.calls import Call, Value, labels_in
 from ifspace.models.feature_maps import NO_CHANNEL, Ids, Label
@@ -45,6 +46,7 @@ from ifspace.models.tracing import (
     walk_through,
 )
 from ifspace.nn.checks import first_line
+from ifspace.nn.layers import RollingPointwiseConv2d
 
 # A parameter or buffer by its full name, and one of its axes.
 Axis = tuple[str, int]
@@ -247,12 +249,11 @@ class ChannelWalk(Walk):
         node = next((node for node in self.maps.nodes[::-1] if node.layer is not None), None)
         axis = -1 if call.name == "linear" else 1
         transposed = call.name in _TRANSPOSED
-        read = call.value(call.arguments.get("input"))
+        read = call.value(call.arguments.get("input", call.arguments.get("x")))
         name = self._tensor_name(call.arguments.get("weight"))
         is_layer = isinstance(read, Label) and len(written) == 1 and node is not None
-        if not is_layer or name is None or call.rolling is not None:
-            rolling = "a rolling pointwise layer" if name else "weights that are computed"
-            self._fix(call, written, rolling)
+        if not is_layer or name is None:
+            self._fix(call, written, "weights that are computed")
             return
         assert isinstance(read, Label)
         assert node is not None
@@ -267,9 +268,18 @@ class ChannelWalk(Walk):
             return
         groups = int(call.arguments.get("groups") or 1)
         of_input, of_output = (0, 1) if transposed else (1, 0)
-        if groups == 1:
+        if call.rolling is not None:
+            self._windows(call, call.rolling, name, ids_in, ids_out)
+        elif groups == 1:
             self._attach(name, of_input, ids_in)
             self._attach(name, of_output, ids_out)
+        elif set(self.shapes[name][2:]) == {1} and not transposed and self.shapes[name][1] > 1:
+            # Groups stay as many as they are, as windows do.
+            self._attach(name, 1, ids_in[: self.shapes[name][1]])
+            self._attach(name, 0, ids_out)
+            for ids in (ids_in, ids_out):
+                for members in ids.reshape(groups, -1).T:
+                    self.edges.tie_all(members)
         else:
             self._attach(name, 0, ids_in if transposed else ids_out)
             both = [ids_in.reshape(groups, -1), ids_out.reshape(groups, -1)]
@@ -283,6 +293,33 @@ class ChannelWalk(Walk):
         self.layers.append(
             LayerCall(node.layer.name, name, node.layer.macs // count, pixels, ids_out)
         )
+
+    def _windows(
+        self, call: Call, layer: RollingPointwiseConv2d, name: str, ids_in: Ids, ids_out: Ids
+    ) -> None:
+        """Tie and attach what a rolling pointwise layer reads and writes.
+
+        Windows stay as many as they are. Where all of them begin multiples of d channels apart and
+        are multiples of d wide, every d-th channel can go in all of them: so channels whose number
+        leaves one remainder modulo d are tied. Filters can go where each window loses one: those
+        that come as the same one of each window are tied.
+
+        Reference: MATH of ifspace, section 2, for windows and orders.
+        """
+        width = layer.weight.shape[1]
+        unit = gcd(width, layer.step)
+        windows = windows_at(len(ids_in), len(ids_out), width, layer.step, layer.order)
+        for members in ids_in.reshape(-1, unit).T:
+            self.edges.tie_all(members)
+        self._attach(name, 1, ids_in[:width])
+        self._attach(name, 0, ids_out)
+        rounds = len(ids_out) // windows.distinct
+        readers = [windows.readers(window) for window in range(windows.distinct)]
+        for number in range(-(-len(ids_out) // windows.distinct)):
+            members = ids_out[[own[number] for own in readers if number < len(own)]]
+            self.edges.tie_all(members)
+            if number >= rounds or windows.distinct % layer.groups:
+                self.edges.fix(members, f"filters that windows have unevenly in {call.scope}")
 
     def _norm(self, call: Call, written: Label) -> None:
         """Attach scale, shift and statistics of a normalisation; tie the groups of a group norm."""

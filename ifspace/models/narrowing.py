@@ -5,7 +5,8 @@ modules count anew. It needs no trace, so a network is made again from its file 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.errors import SettingError
+from ifspace.nn.block import BlockModule
+from ifspace.nn.layers import RollingPointwiseConv2d
 from ifspace.serialize import from_plain, to_plain
 
 Mask = npt.NDArray[np.bool_]
@@ -135,6 +139,9 @@ class Narrow:
             )
         for module in owners.values():
             _count_anew(module)
+        for module in reversed(list(model.modules())):  # a layer of a block may be one itself
+            if isinstance(module, BlockModule) and owners.keys() & set(map(id, module.modules())):
+                module.sized = _sized_anew(module)
 
     def to_json(self) -> dict[str, Any]:
         """Return the step as JSON values."""
@@ -166,9 +173,47 @@ def _count_anew(module: nn.Module) -> None:
         module.out_channels, module.in_channels = out, per_group * module.groups
         if module.transposed:
             module.in_channels, module.out_channels = out, per_group * module.groups
+    elif isinstance(module, RollingPointwiseConv2d):
+        # Windows keep their number: all of them lose as many channels, at equal places.
+        width = first.shape[1]
+        module.step = module.step * width * module.groups // module.in_channels
+        module.overlap = Fraction(width - module.step, width)
+        module.in_channels, module.out_channels = width * module.groups, first.shape[0]
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = first.shape
     elif isinstance(module, nn.modules.batchnorm._NormBase):
         module.num_features = first.shape[0]
     elif isinstance(module, nn.PReLU):
         module.num_parameters = first.shape[0]
+
+
+def _sized_anew(block: BlockModule) -> SizedBlock:
+    """Return the block that the layers of a module are, at the widths that they have."""
+    old, layers = block.sized, []
+    modules: list[Any] = [block.get_submodule(f"layer{n}") for n in range(len(old.layers))]
+    reads = (ends[0] for ends in map(_ends, modules) if ends is not None)
+    width = first = next(reads, old.channels)
+    for sized, module in zip(old.layers, modules, strict=True):
+        layer, (_, end) = sized.layer, _ends(module) or (width, width)
+        if layer.groups is not None and hasattr(module, "in_channels"):
+            layer = replace(layer, groups=module.groups)
+        if isinstance(module, RollingPointwiseConv2d):
+            layer = replace(layer, overlap=module.overlap)
+        layers.append(SizedLayer(layer, width, end, old.dims))
+        width = end
+    count = len(old.block)
+    copies = [{x.layer for x in layers[n::count]} for n in range(count)]
+    if all(len(same) == 1 for same in copies):
+        again = Block(tuple(x.layer for x in layers[:count]), old.block.repeats)
+    else:
+        again = Block(tuple(x.layer for x in layers))
+    return SizedBlock(again, first, width, None, old.dims, tuple(layers))
+
+
+def _ends(module: Any) -> tuple[int, int] | None:
+    """Return how many channels a layer of a block reads and writes; None of a shuffle."""
+    if isinstance(module, BlockModule):
+        return module.sized.channels, module.sized.out_channels
+    if hasattr(module, "in_channels"):
+        return module.in_channels, module.out_channels
+    return None

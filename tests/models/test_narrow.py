@@ -13,8 +13,10 @@ from torch import nn
 
 import ifspace.models as m
 from ifspace.errors import IfspaceError, SettingError
+from ifspace.kernels.windows import windows_of
 from ifspace.models.edits import Edits
 from ifspace.models.narrowing import Narrow
+from ifspace.nn import RollingPointwiseConv2d, build
 
 IMAGE = (3, 16, 16)
 
@@ -218,3 +220,40 @@ def test_a_real_network_is_made_again_trained_and_exported(name: str, tmp_path: 
     np.testing.assert_allclose(output, expected.numpy(), rtol=1e-3, atol=1e-4)
     loaded.train()(x).square().sum().backward()
     assert all(parameter.grad is not None for parameter in loaded.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DW+RPW(4,1/2)+GPW(4)",
+        "RPW(4,0)+RPW(4,1/2)",
+        "DW+RPW(4,1/3,blocked)",
+        "GPW(4)+SH(4)+GPW(4)",
+    ],
+)
+def test_windows_and_groups_of_blocks_are_narrowed(text: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+
+    def network() -> nn.Sequential:
+        parts = [build(text, 48), build(text, 48)]
+        return nn.Sequential(nn.Conv2d(3, 48, 1), *parts, nn.Conv2d(48, 4, 1)).eval()
+
+    model, image = network(), torch.randn(2, *IMAGE)
+    small = m.narrow(model, IMAGE, m.Budgets(params="80%"), multiple=4)
+    with torch.no_grad():
+        expected = without_removed_weights(model, small.edits.steps[0])(image)
+        torch.testing.assert_close(small.model(image), expected, rtol=1e-4, atol=1e-5)
+    block = small.model[1]
+    assert str(block.sized.block) == text  # as many groups, which overlap by as much
+    assert block.sized.channels < 48
+    for module in block.modules():
+        if isinstance(module, RollingPointwiseConv2d):
+            sizes = module.in_channels, module.out_channels, module.groups, module.overlap
+            windows = windows_of(*sizes, module.order)
+            assert (windows.width, windows.step) == (module.weight.shape[1], module.step)
+    # What is saved is made again, and its source in plain torch computes the same (else it raises).
+    m.save(small, tmp_path / "small.safetensors")
+    loaded = m.load(tmp_path / "small.safetensors", into=network())
+    torch.testing.assert_close(loaded(image), small.model(image))
+    m.save(small, tmp_path / "small.py")
