@@ -2,12 +2,13 @@
 
 While a network is read every channel of every feature map has an id, as
 `ifspace.models.feature_maps` says. Operators tie ids: a sum ties the channels that it adds, a gate
-those that it scales, a depthwise convolution what it reads to what it writes, a grouped one and a
-group norm all channels of a group, a concatenation or shuffle what stands at one place before and
-after. Ids that are tied, directly or over others, are a *class*: one cannot be removed without the
-rest. A parameter or buffer belongs to classes along its axes. Classes that belong to the same axes
-in the same way are exchangeable: they are a *channel group*, and how many of them are kept is its
-width.
+those that it scales, a depthwise convolution what it reads to what it writes, a grouped one of
+k x k and a group norm all channels of a group, a concatenation or shuffle what stands at one place
+before and after. Grouped and rolling pointwise layers tie the channels at one place of all their
+groups or windows, which stay as many as they are. Ids that are tied, directly or over others, are a
+*class*: one cannot be removed without the rest. A parameter or buffer belongs to classes along its
+axes. Classes that belong to the same axes in the same way are exchangeable: they are a *channel
+group*, and how many of them are kept is its width.
 
 What cannot be narrowed is left alone: channels that the network reads or returns, attention,
 operators that are not known, sizes that stand as numbers in its code.
