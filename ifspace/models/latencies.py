@@ -1,5 +1,6 @@
 """What the layers of a network take, layer by layer, from measured or predicted latencies."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -27,7 +28,12 @@ def known_latency(report: Report, source: LatencySource) -> KnownLatency:
     Layers that no block could be, such as dilated ones, and those that the source does not know are
     not in the sum.
     """
-    layers = [layer for layer in report.all_layers if layer.conv.writes and not layer.is_linear]
+    return latency_of_layers(report.all_layers, source)
+
+
+def latency_of_layers(layers: Iterable[TracedLayer], source: LatencySource) -> KnownLatency:
+    """Return what layers take in all, of which the fully connected ones are not counted."""
+    layers = [layer for layer in layers if layer.conv.writes and not layer.is_linear]
     times = [layer_latency(layer, source) for layer in layers]
     timed = [time for time in times if time is not None]
     return KnownLatency(

@@ -408,6 +408,7 @@ def _plan_stages(
             cap=problem.cap,
             tie=problem.tie,
             time_limit_s=problem.search.time_limit_s,
+            latency=problem.search.latency if budgets.bounded else None,
         )
     except SettingError as error:
         # Without blocks, or when moves were asked for, there is nothing else to do.

@@ -6,7 +6,7 @@ network are removed and copied where they stand.
 Reference: [3DRF] section 4.1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import fsum, isclose
 from typing import Any, Final
@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from ifspace.answer import Answer
 from ifspace.errors import IfspaceError, SettingError
+from ifspace.latency import LatencySource
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.models.gains import StageGains
 from ifspace.models.graph import ImageSize, Size, Trace
+from ifspace.models.latencies import latency_of_layers
 from ifspace.models.rewiring import signature
 from ifspace.models.surgery import Append, Remove, copy_of_network, without_values
 from ifspace.models.tracing import Image, checked_model, is_one_dimensional
@@ -50,6 +52,8 @@ from ifspace.stages.problem import (
 from ifspace.values import choice, number_from_zero, whole_number
 
 AnyLayout = TracedLayout | Layout
+# Of so many depths of greatest gain one has to take no longer than the network does.
+_COMPARED: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +240,15 @@ def plan_reorganization(
     tie: str = "earlier",
     max_depth: int = DEFAULT_MAX_DEPTH,
     time_limit_s: float | None = None,
+    latency: LatencySource | None = None,
 ) -> Reorganization:
     """Return the depths that the stages of a traced network get; the network is not changed.
 
     Without a budget the organizer moves units from stage to stage, `moves` of them or as many as it
     finds, for gains above `theta`. With a budget of parameters or MACs of the whole network: the
     depths up to `max_depth` of greatest total gain within it, with proof; of the two amounts one
-    without a budget does not grow. `alpha`, `cap` and `tie` are as in
-    `ifspace.stages.organizer.organize`.
+    without a budget does not grow, nor does what all layers take by `latency`. `alpha`, `cap` and
+    `tie` are as in `ifspace.stages.organizer.organize`.
 
     A unit is a residual block, a group of branches or a layer. Units that change the width or the
     spatial size stay where they are; a unit put behind others is as wide as they are.
@@ -276,8 +281,30 @@ def plan_reorganization(
     def plan_without(fixed: Mapping[TracedStage, str]) -> Reorganization:
         start, sizes = _start(edited, trace, stages, fixed)
         return _plan(
-            start, sizes, trace, budgets, moves, theta, alpha, cap, tie, max_depth, time_limit_s
+            start,
+            sizes,
+            trace,
+            budgets,
+            moves,
+            theta,
+            alpha,
+            cap,
+            tie,
+            max_depth,
+            time_limit_s,
+            None if latency is None else keeps_latency,
         )
+
+    def keeps_latency(layout: AnyLayout) -> bool:
+        if latency is None:
+            return True
+        if isinstance(layout, TracedLayout):
+            layers = layout.traced().all_layers
+        else:
+            network = build_network(layout, edited.model.style, device="meta")
+            layers = traced(network, trace.image).all_layers
+        before = latency_of_layers(trace.all_layers, latency)
+        return latency_of_layers(layers, latency).ms <= before.ms
 
     stages = stages_of(trace, units_of(trace, unwrapped(edited.model)))
     fixed: dict[TracedStage, str] = {}
@@ -300,8 +327,12 @@ def _plan(
     tie: str,
     max_depth: int,
     time_limit_s: float | None,
+    keeps: Callable[[AnyLayout], bool] | None,
 ) -> Reorganization:
-    """Return the depths that the stages get if the network runs at all depths."""
+    """Return the depths that the stages get if the network runs at all depths.
+
+    `keeps`: what else the depths within budgets must keep; those of greatest gain come first.
+    """
     trajectory: Trajectory[Any] = organize(start, theta, alpha, moves, cap, tie)
     if not budgets.limits:
         other = None
@@ -319,7 +350,20 @@ def _plan(
     )
     deepest = max(whole_number(max_depth, "max_depth", 1, MAX_DEPTH), *start.depths)
     problem = _depths_problem(start, sizes, budgets, alpha, deepest, cap)
-    answer = best_depths(problem, 1, time_limit_s)
+    answer = best_depths(problem, 1 if keeps is None else _COMPARED, time_limit_s)
+    if keeps is not None and answer.plans:
+        plans = (plan for plan in answer.plans if keeps(start.at_depths(plan.depths)))
+        best = next(plans, None)
+        if best is None:
+            raise SettingError.because(
+                "depths within the budgets that take longer than the network does",
+                got=f"the {len(answer.plans)} of greatest gain",
+                allowed="no more predicted latency than now",
+                remedy="raise a budget, or leave the latencies out",
+                argument="latency",
+            )
+        bound = answer.bound if best == answer.best else best.objective()
+        answer = replace(answer, plans=(best,), bound=bound)
     end = start if answer.best is None else start.at_depths(answer.best.depths)
     return Reorganization(
         start, end, sizes, alpha, trajectory, trace.image, budgets, answer, not_more, cap

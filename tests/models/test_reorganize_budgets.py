@@ -1,6 +1,8 @@
 """Networks reorganized within budgets: the depths of the greatest gain."""
 
 import itertools
+from fractions import Fraction
+from typing import Any
 
 import pytest
 from models.movable_networks import IMAGE, NETWORKS, conv, flat
@@ -10,7 +12,10 @@ from torch import nn
 
 import ifspace.models as m
 from ifspace.answer import Status
+from ifspace.block import SizedBlock
+from ifspace.latency import Latency
 from ifspace.models.depths import TracedLayout
+from ifspace.models.latencies import latency_of_layers
 from ifspace.models.reorganization import plan_reorganization
 from ifspace.models.tracing import trace
 from ifspace.nn import named_network
@@ -130,3 +135,42 @@ def test_deep_networks_keep_their_depth_where_it_is_best() -> None:
     model = nn.Sequential(*(conv(*pair) for pair in widths)).to("meta")
     better = m.reorganize(model, (3, 48, 48), m.Budgets(params="1G", macs="1G"))
     assert better.plan.end.depths == (20,)
+
+
+class SlowAtSixteen:
+    """Milliseconds by hand: layers on feature maps of 16 x 16 pixels take long."""
+
+    def find(self, block: SizedBlock, side: int, stride: int = 1) -> Latency:
+        return Latency(Fraction(100 if side == 16 else 1))
+
+
+@pytest.mark.slow
+def test_known_latency_does_not_grow() -> None:
+    def row(depth: int, width: int) -> list[nn.Module]:
+        convs = (nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
+        return [nn.Sequential(conv, nn.ReLU()) for conv in convs]
+
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.ReLU(),
+        *row(2, 16),
+        nn.Conv2d(16, 64, 4, 4),
+        *row(4, 64),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 4),
+    )
+    graph = trace(model, (3, 16, 16))
+    budgets = m.Budgets(params="90%", macs=10**9)
+    source: Any = SlowAtSixteen()
+    longer = plan_reorganization(model, graph, budgets).end
+    plan = plan_reorganization(model, graph, budgets, latency=source)
+    milliseconds = [
+        latency_of_layers(layers, source).ms
+        for layers in (graph.all_layers, longer.traced().all_layers, plan.end.traced().all_layers)
+    ]
+    assert milliseconds == [304, 803, 303]
+    # No depths with more gain take no longer: one more unit at 16 x 16 takes 100 ms.
+    assert plan.end.depths == (3, 4)
+    assert plan.answer is not None
+    assert plan.answer.bound == pytest.approx(plan.end.gain())
