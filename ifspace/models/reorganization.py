@@ -301,8 +301,10 @@ def plan_reorganization(
         if isinstance(layout, TracedLayout):
             layers = layout.traced().all_layers
         else:
-            network = build_network(layout, edited.model.style, device="meta")
-            layers = traced(network, trace.image).all_layers
+            model = unwrapped(edited.model)
+            assert isinstance(model, Network)
+            other = build_network(layout, model.style, device="meta")
+            layers = traced(other, trace.image).all_layers
         before = latency_of_layers(trace.all_layers, latency)
         return latency_of_layers(layers, latency).ms <= before.ms
 
