@@ -144,6 +144,12 @@ def dask(tmp_path: Path) -> Iterator[DaskCluster]:
         cluster.stop()
 
 
+@pytest.fixture(scope="module")
+def answers() -> list[str]:
+    """What every feature says in this process."""
+    return of_every_feature()
+
+
 def of_every_feature() -> list[str]:
     """What is shared among workers, on the engine of the caller; brute force finds the same."""
     setting = EnumerationSetting(channels=4, max_len=3)
@@ -183,10 +189,10 @@ def seen_by(threads: set[int], work: Callable[[Any], Any]) -> Callable[[Any], An
     return seen
 
 
+@pytest.mark.slow
 def test_every_feature_is_done_on_the_engine_of_the_caller(
-    split: None, monkeypatch: pytest.MonkeyPatch
+    answers: list[str], split: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = of_every_feature()
     threads: dict[str, set[int]] = {}
     for module, name in (
         (search, "solve"),
@@ -197,17 +203,18 @@ def test_every_feature_is_done_on_the_engine_of_the_caller(
         seen = threads.setdefault(name, set())
         monkeypatch.setattr(module, name, seen_by(seen, getattr(module, name)))
     with joblib.parallel_config(backend="threading", n_jobs=2):
-        assert of_every_feature() == expected
+        assert of_every_feature() == answers
     assert all(threads.values())
     assert threading.get_ident() not in set.union(*threads.values())
 
 
 @pytest.mark.slow
-def test_dask_does_the_work_of_every_feature(dask: DaskCluster, split: None) -> None:
-    expected = of_every_feature()
+def test_dask_does_the_work_of_every_feature(
+    dask: DaskCluster, answers: list[str], split: None
+) -> None:
     spent = [sum(psutil.Process(worker.pid).cpu_times()[:2]) for worker in dask.workers]
     with joined("dask", str(dask.address)):
-        assert of_every_feature() == expected
+        assert of_every_feature() == answers
     for worker, before in zip(dask.workers, spent, strict=True):
         assert sum(psutil.Process(worker.pid).cpu_times()[:2]) > before
 

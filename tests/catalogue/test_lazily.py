@@ -142,7 +142,7 @@ def test_every_order_and_bound_is_answered_as_from_memory(folder: Path, name: st
     whole = load(folder / "whole.parquet")
     long = lazily.long_catalogues([folder / name])
     assert long is not None
-    every = list(questions())[:: 1 if name.endswith(".parquet") else 3]
+    every = list(questions())[:: 1 if name.endswith(".parquet") else 5]
     needs = [check(long, whole, question) for question in every]
     assert max(needs) < len(whole.designs)
     assert sum(needs) < len(needs) * len(whole.designs) / 4
