@@ -153,7 +153,10 @@ class LongCatalogue:
         """
         import pyarrow.dataset
 
-        options = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+        # Without a buffer of the whole file ahead of what is read.
+        options = pyarrow.dataset.ParquetFragmentScanOptions(
+            page_checksum_verification=True, pre_buffer=False, use_buffered_stream=True
+        )
         form = pyarrow.dataset.ParquetFileFormat(default_fragment_scan_options=options)
         if not dataset.is_folder(place):
             about = dataset.read_about(place)
