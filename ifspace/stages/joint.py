@@ -128,6 +128,7 @@ class JointProblem:
 
     Two layers around a group of channels, of which the second may become a block:
 
+    >>> from ifspace.block import Block
     >>> widths = (Width("a", (8, 16)),)
     >>> first = Part("0", {(8,): (Choice(24, 24),), (16,): (Choice(48, 48),)}, (0,))
     >>> block = Choice(16, 16, block=Block.parse("GPW(2)").at(16))
