@@ -323,7 +323,8 @@ def replaceable_convs(
     return tuple(
         ReplaceableConv(
             layer,
-            tuple((call.size_in, call.size_out) for call in calls_of[layer.name]),
+            # A shuffle that precedes the layer in the graph has its name.
+            tuple((x.size_in, x.size_out) for x in calls_of[layer.name] if x.conv.writes),
             layer.name in observed.normed,
             _is_linear(model, layer.name),
         )
@@ -483,12 +484,12 @@ def _observed(model: nn.Module, names: list[str], image: ImageSize) -> _Observed
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     hooks = [model.get_submodule(name).register_forward_hook(record_output(name)) for name in names]
     hooks += [norm.register_forward_pre_hook(record_norm) for norm in norms]
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+    shapes = _shapes_of(model)
     dtypes = (tensor.dtype for tensor in shapes.values() if tensor.is_floating_point())
     try:
         with evaluated(model), torch.device("meta"):
-            functional_call(model, shapes, (torch.empty(2, *image, dtype=next(dtypes, None)),))
+            x = torch.empty(2, *image, dtype=next(dtypes, None))
+            functional_call(model, shapes, (x,), tie_weights=False)
     except Exception:
         # A forward that needs values: what follows in the module tree is taken.
         return _Observed(_followed_by_norm_in_order(model, names))
@@ -496,6 +497,23 @@ def _observed(model: nn.Module, names: list[str], image: ImageSize) -> _Observed
         for hook in hooks:
             hook.remove()
     return _Observed(frozenset(normed), frozenset(called))
+
+
+def _shapes_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return tensors without values for those of a network, each once for every module that has it.
+
+    By one name for each module: `functional_call` would leave the tensors of a module with several
+    names without values.
+    """
+    empty: dict[int, torch.Tensor] = {}
+    shapes: dict[str, torch.Tensor] = {}
+    for prefix, module in model.named_modules():
+        own = {**module._parameters, **module._buffers}
+        for name, tensor in own.items():
+            if tensor is not None:
+                shape = empty.setdefault(id(tensor), torch.empty_like(tensor, device="meta"))
+                shapes[f"{prefix}.{name}".removeprefix(".")] = shape
+    return shapes
 
 
 def _followed_by_norm_in_order(model: nn.Module, names: list[str]) -> frozenset[str]:

@@ -168,6 +168,46 @@ def test_a_layer_that_reads_a_constant_may_be_replaced_too() -> None:
     assert plan.params[1] < plan.params[0] == params(model)
 
 
+def test_a_module_with_two_names_keeps_its_weights() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.conv = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3, padding=1)
+            self.blocks = nn.ModuleList([nn.Sequential(self.conv, nn.ReLU()) for _ in "ab"])
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    model = Shared()
+    x = torch.rand(1, *IMAGE)
+    before = model(x)
+    plan = plan_decomposition(model, m.trace(model, IMAGE), m.Blocks("front"))
+    assert [layer.name for layer in plan.replaced] == ["conv"]
+    assert torch.equal(model(x), before)
+
+
+def test_a_shuffle_on_the_way_to_a_layer_is_no_call_of_it() -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.mix = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(32, 32)
+
+        def forward(self, x: Tensor) -> Tensor:
+            n, _, height, width = x.shape
+            x = nn.functional.unfold(self.conv(x), 2, stride=2).transpose(1, 2)
+            x = x.reshape(n * height * width // 4, 8, 4).transpose(1, 2)
+            return self.mix(x.reshape(n, height * width // 4, 32))
+
+    model = Patches()
+    trace = m.trace(model, IMAGE)
+    assert [layer.kind for layer in trace.all_layers] == ["CONV", "SH", "PW"]
+    plan = plan_decomposition(model, trace, m.Blocks("front"))
+    assert [layer.macs[0] for layer in plan.replaced] == [64 * 32 * 32]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("c_in", "c_out"), [(96, 24), (64, 64), (48, 128)])
 def test_fronts_have_the_full_field_and_cost_less_than_the_layer(c_in: int, c_out: int) -> None:
