@@ -33,9 +33,12 @@ from torch import Tensor, nn
 
 from benchmarks.measure import write_results
 from ifspace.bench.machine import keep_memory
+from ifspace.bench.predict import LatencyPredictor
 from ifspace.bench.record import provenance
 from ifspace.errors import IfspaceError
-from ifspace.models import EditedNetwork, from_source, save, trace
+from ifspace.models import EditedNetwork, Search, from_source, save, trace
+from ifspace.models.joint import Freedom
+from ifspace.models.latencies import known_latency
 from ifspace.models.measuring import Measurer
 from ifspace.models.optimization import Optimization, OptimizationProblem, optimize
 from ifspace.models.widths import Narrowing
@@ -54,6 +57,7 @@ _ROUNDS: Final = (8, 60)
 _STILL: Final = 6
 _SAME: Final = 0.99
 _NAME: Final = "optimize-networks"
+MODEL: Final = Path("results/bench/blocks-cpu-amd-epyc.json")
 
 
 class DoubleConv(nn.Sequential):
@@ -214,14 +218,18 @@ GOALS: Final[Mapping[str, Budgets]] = {
     "50% of the parameters": Budgets(params="50%"),
     "70% of the latency": Budgets(latency_ms="70%"),
 }
-# What `ifspace optimize` does with a budget: alone, with --stages-only and with --widths-only.
-WAYS: Final[Mapping[str, Callable[[Budgets, Measurer], OptimizationProblem]]] = {
-    "blocks": lambda budgets, measure: OptimizationProblem(
-        blocks=Blocks(FRONT), budgets=budgets, keep_stages=True, measure=measure
+# What `ifspace optimize` does with a budget: alone with --measure, and with --stages-only,
+# --widths-only and --joint beside --latency MODEL.
+WAYS: Final[Mapping[str, Callable[[Budgets, Search], OptimizationProblem]]] = {
+    "blocks": lambda budgets, _: OptimizationProblem(
+        blocks=Blocks(FRONT), budgets=budgets, keep_stages=True, measure=Measurer()
     ),
-    "stages": lambda budgets, _: OptimizationProblem(budgets=budgets),
-    "widths": lambda budgets, _: OptimizationProblem(
-        budgets=budgets, keep_stages=True, widths=True
+    "stages": lambda budgets, search: OptimizationProblem(budgets=budgets, search=search),
+    "widths": lambda budgets, search: OptimizationProblem(
+        budgets=budgets, keep_stages=True, widths=True, search=search
+    ),
+    "joint": lambda budgets, search: OptimizationProblem(
+        budgets=budgets, joint=Freedom(), search=search
     ),
 }
 
@@ -250,11 +258,16 @@ class Result:
     @property
     def predicted(self) -> float | None:
         """The latency that the answer says, over the original's; None where it says none."""
-        measured = None if self.optimization is None else self.optimization.measured
-        if measured is None:
+        result = self.optimization
+        assert result is not None
+        if result.measured is not None:
+            before, after = result.measured.predicted_ms
+            return float(after / before)
+        source = result.problem.search.latency
+        if source is None or result.after is None:
             return None
-        before, after = measured.predicted_ms
-        return float(after / before)
+        known = [known_latency(report, source).ms for report in (result.before, result.after)]
+        return float(known[1] / known[0]) if known[0] else None
 
 
 def params_of(model: nn.Module) -> int:
@@ -382,10 +395,12 @@ def _draw_statistics(model: nn.Module) -> None:
                 part.bias.normal_(0, 0.1)
 
 
-def optimized(case: Case, start: EditedNetwork, goal: str, way: str, x: Tensor) -> Result:
+def optimized(
+    case: Case, start: EditedNetwork, goal: str, way: str, x: Tensor, search: Search
+) -> Result:
     """Return what a way makes of a network, with its outputs checked."""
     begin = time.perf_counter()
-    problem = WAYS[way](GOALS[goal], Measurer())
+    problem = WAYS[way](GOALS[goal], search)
     try:
         result = optimize(start, trace(start.model, case.size), problem)
     except IfspaceError as error:
@@ -395,7 +410,7 @@ def optimized(case: Case, start: EditedNetwork, goal: str, way: str, x: Tensor) 
         return Result(way, reason="nothing keeps the budget", seconds=seconds)
     model = result.network.model.eval()
     others = [_as_source(result.network, case)]
-    if result.widths is not None:
+    if result.widths is not None and result.widths.step is not None:
         others.append(masked(start.model, result.widths))
     with torch.no_grad():
         y = _tensor(model(x))
@@ -416,7 +431,7 @@ def _as_source(network: EditedNetwork, case: Case) -> nn.Module:
         return module
 
 
-def compare(case: Case, goal: str, ways: Sequence[str]) -> Iterator[Row]:
+def compare(case: Case, goal: str, ways: Sequence[str], search: Search) -> Iterator[Row]:
     """Yield the rows of a network and a goal: what each way leaves, and times over the original's.
 
     All networks are timed in one run.
@@ -429,7 +444,7 @@ def compare(case: Case, goal: str, ways: Sequence[str]) -> Iterator[Row]:
     results = []
     rival = Rival(case.for_rival(model), x)
     for way in ways:
-        result = optimized(case, start, goal, way, x)
+        result = optimized(case, start, goal, way, x, search)
         if result.optimization is not None:
             copy = rival.at(params_of(result.model))
             result = replace(result, rival=copy)
@@ -501,6 +516,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--goals", help="with commas, such as '60%% of the parameters'")
     parser.add_argument("--ways", help="of them, with commas")
     parser.add_argument("--seconds", type=float, help="no network is begun after that")
+    parser.add_argument("--latency", type=Path, default=MODEL, help="a model of `ifspace bench`")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args(arguments)
@@ -512,6 +528,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [name for name in names if text is None or name in text.split(",")]
         for names, text in ((titles, options.only), (GOALS, options.goals), (WAYS, options.ways))
     ]
+    search = Search(latency=LatencyPredictor.read(options.latency))
     rows = _rows_of(options.out / f"{_NAME}.csv")
     begin = time.perf_counter()
     for title, goal in product(*chosen[:2]):
@@ -520,7 +537,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             break
         if ways:
             case = next(case for case in CASES if case.title == title)
-            rows |= {_key(row): row for row in compare(case, goal, ways)}
+            rows |= {_key(row): row for row in compare(case, goal, ways, search)}
             _write(options.out, rows, options.threads)
 
 
@@ -546,10 +563,13 @@ def _write(folder: Path, rows: Mapping[Key, Row], threads: int) -> None:
         "commit that they were measured at and the load of the machine then, of which other "
         "programs are the most: ratios are of networks that took turns.",
         "Each network as `ifspace optimize` brings it to a budget, by *blocks*, *stages* or "
-        "*widths* alone, beside torch-pruning (L2 norms of groups, one ratio for all layers, or "
-        "two where one steps over the number, widths in multiples of 8) at as many parameters: "
-        "parameters, MACs and time over the original's, the least times of runs that take turns. "
-        "*predicted*: the latency that the answer of `--measure` says. *error*: how far the "
+        "*widths* alone or *joint*, beside torch-pruning (L2 norms of groups, one ratio for all "
+        "layers, or two where one steps over the number, widths in multiples of 8) at as many "
+        "parameters: parameters, MACs and time over the original's, the least times of runs that "
+        "take turns. "
+        "*predicted*: the latency that the answer says, of *blocks* that of the network with "
+        "`--measure`, of other ways what the model of `ifspace bench` predicts for all "
+        f"convolutions ({MODEL}), of which their latency budget is too. *error*: how far the "
         "outputs are from those of the network written as plain torch (`--save net.py`) and, of "
         "narrowed ones, from the original's with the weights of the removed channels set to zero, "
         "over the largest of them; where layer norms see fewer channels the latter differ. "
