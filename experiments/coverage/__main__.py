@@ -4,8 +4,8 @@
 network of `networks.py` whether `analyze` reads it; whether `optimize` finds stages, and blocks, of
 60% of its parameters; and whether the result is trained for a step, saved, loaded and exported as
 ONNX; else why not. Each outcome is written at once, and the same command goes on where an earlier
-run stopped: first `analyze` for all networks, then `optimize`, then what is done with its results,
-quick and small networks first. `--jobs N` networks are measured at a time.
+run stopped: first `analyze` for all networks, then the other steps, quick and small networks first.
+`--jobs N` networks are measured at a time.
 `coverage-networks.csv` has the sizes from which the networks were chosen.
 """
 

@@ -52,8 +52,8 @@ OPTIMIZE: Final = ("stages", "blocks")
 USES: Final = ("train", "save", "load", "onnx")
 # Every step of a network: the two results of `optimize`, and what is done with each.
 STEPS: Final = (ANALYZE, *(s for way in OPTIMIZE for s in (way, *(f"{way} {u}" for u in USES))))
-# What is done for all networks before the next: the result of `optimize` is made anew for its uses.
-PASSES: Final = ((ANALYZE,), OPTIMIZE, tuple(s for s in STEPS if s.partition(" ")[2]))
+# What is done for all networks before the next.
+PASSES: Final = ((ANALYZE,), STEPS[1:])
 SHARE: Final = 0.6
 # A process that waits is ended too, after so many times its limit.
 _PATIENCE: Final = 10
