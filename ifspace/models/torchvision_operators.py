@@ -25,6 +25,8 @@ NOTE: Final = (
 @cache  # What it returns has to live: the names go with it.
 def declare() -> object | None:
     """Define the operators, unless torchvision is not installed or brings its own."""
+    for finder in [x for x in sys.meta_path if isinstance(x, _BeforeTorchvision)]:
+        sys.meta_path.remove(finder)  # it would define them again, while they are looked for
     spec = find_spec("torchvision")
     if spec is None or spec.origin is None:
         return None

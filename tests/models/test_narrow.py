@@ -197,7 +197,7 @@ def test_training_saving_loading_and_onnx(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["torchvision:mobilenet_v3_small", "timm:test_resnet", "timm:test_convnext"]
+    "name", ["timm:test_efficientnet", "timm:test_resnet", "timm:test_convnext"]
 )
 def test_a_real_network_is_made_again_trained_and_exported(name: str, tmp_path: Path) -> None:
     source = m.from_source(name, (3, 64, 64), seed=0)
