@@ -61,8 +61,8 @@ def together(catalogues: Iterable[Catalogue]) -> Catalogue:
 
     A setting that is in several of them is taken from the first.
 
-    >>> together([Catalogue((), (), ())])
-    Catalogue(settings=(), funnels=(), designs=())
+    >>> together([Catalogue((), (), ())]).designs
+    ()
     """
     settings: list[EnumerationSetting] = []
     funnels = []
