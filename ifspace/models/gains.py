@@ -10,11 +10,11 @@ from ifspace.models.fields import Field
 from ifspace.models.units import TracedStage
 
 
-class StageGains:
-    """The gains in a stage, for a decay `alpha` and a `cap` as in `ifspace.infofield.CAPS`."""
+class StageGrowth:
+    """How fields grow in a stage, for a `cap` as in `ifspace.infofield.CAPS`."""
 
-    def __init__(self, stage: TracedStage, alpha: float, cap: str) -> None:
-        self._stage, self._alpha, self._cap = stage, alpha, cap
+    def __init__(self, stage: TracedStage, cap: str) -> None:
+        self._stage, self._cap = stage, cap
         layers, inputs = set(stage.nodes), set(stage.inputs)
         # The feature maps that layers of the stage wrote, or that are computed from such.
         self._written: set[int] = set()
@@ -28,8 +28,8 @@ class StageGains:
         """Return the field of a feature map of the stage."""
         return self._stage.field(index, self._cap)
 
-    def over(self, inputs: Iterable[int], output: int) -> float | None:
-        """Return the gain of a feature map over the largest that it is computed from.
+    def over(self, inputs: Iterable[int], output: int) -> tuple[int, int] | None:
+        """Return the volume of the largest that a feature map is computed from, and of its own.
 
         None if no layer of the stage wrote any of those, or pixels are seen that are not known.
         """
@@ -38,8 +38,34 @@ class StageGains:
         after = self.field(output)
         if before is None or not before.volume or before.unknown or after.unknown:
             return None
-        return gain(before.volume, after.volume, self._stage.elements, self._alpha)
+        return before.volume, after.volume
+
+    def of_units(self) -> tuple[tuple[int, int] | None, ...]:
+        """Return the growth over each unit; None where that is not known, as for `over`."""
+        return tuple(self.over(unit.inputs, unit.output) for unit in self._stage.units)
+
+
+class StageGains:
+    """The gains in a stage, for a decay `alpha` and a `cap` as in `ifspace.infofield.CAPS`."""
+
+    def __init__(self, stage: TracedStage, alpha: float, cap: str) -> None:
+        self._growth = StageGrowth(stage, cap)
+        self._elements, self._alpha = stage.elements, alpha
+
+    def field(self, index: int) -> Field:
+        """Return the field of a feature map of the stage."""
+        return self._growth.field(index)
+
+    def over(self, inputs: Iterable[int], output: int) -> float | None:
+        """Return the gain of a feature map over the largest that it is computed from.
+
+        None if no layer of the stage wrote any of those, or pixels are seen that are not known.
+        """
+        return self._of(self._growth.over(inputs, output))
 
     def of_units(self) -> tuple[float | None, ...]:
         """Return the gain of each unit over what it reads; None where that is the stage's input."""
-        return tuple(self.over(unit.inputs, unit.output) for unit in self._stage.units)
+        return tuple(map(self._of, self._growth.of_units()))
+
+    def _of(self, volumes: tuple[int, int] | None) -> float | None:
+        return None if volumes is None else gain(*volumes, self._elements, self._alpha)

@@ -1,8 +1,7 @@
 """`ifspace score` and `ifspace validate`: scores of a network, and what they can tell."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,8 +20,8 @@ from ifspace.models.options import (
 )
 
 if TYPE_CHECKING:
-    from ifspace.scores.layers import LayerList
     from ifspace.scores.reliability import ScoredNetwork
+    from ifspace.scores.tables import Built
 
 _NEEDED = "needed to read real networks; without it give their layers"
 
@@ -111,8 +110,9 @@ def _scored(
         source = ModelSource.of(model, size, trust_code, part=part)
         for note in source.notes():
             output.note(note)
-        listed, counts = _layers_of(source)
-    return ScoredNetwork(source.name, str(source), listed, score(listed, alpha, counts=counts))
+        listed, counts, fields = _read(source)
+    result = score(listed, alpha, counts=counts, fields=fields)
+    return ScoredNetwork(source.name, str(source), listed, result)
 
 
 @click.command("validate", short_help="Compare every score with the accuracies of a table.")
@@ -201,15 +201,18 @@ def validate_command(
             output.note(f"wrote {path}")
 
 
-def _built(name: str, size: str | None) -> tuple["LayerList", Mapping[str, int]]:
+def _built(name: str, size: str | None) -> "Built":
     with networks_needed(_NEEDED):
-        return _layers_of(ModelSource.of(name, size, trust_code=False))
+        return _read(ModelSource.of(name, size, trust_code=False))
 
 
-def _layers_of(source: ModelSource) -> tuple["LayerList", Mapping[str, int]]:
+def _read(source: ModelSource) -> "Built":
     from ifspace.models import trace
-    from ifspace.models.listing import known_counts, layer_list
+    from ifspace.models.listing import known_counts, layer_list, stage_fields
     from ifspace.models.sources import on_shapes
 
-    graph = on_shapes(source.build, lambda network: trace(network, source.image))
-    return layer_list(graph), known_counts(graph)
+    def read(network: Any) -> "Built":
+        graph = trace(network, source.image)
+        return layer_list(graph), known_counts(graph), stage_fields(graph, network)
+
+    return on_shapes(source.build, read)

@@ -4,6 +4,7 @@ No constant of a score is computed from accuracies: each has its source in `CONS
 here reads a table. The field of a list is that at free channel permutation, because the list does
 not say how channels are ordered between layers: each layer multiplies the channel field by its
 fan-in, capped at the channels that enter the stage, and the spatial field is capped at its size.
+Of a traced network `ifspace.models.listing.stage_fields` has the exact fields.
 
 Reference: [IF] eqs. 1 to 4; [Fog] section 3.1 for the permutation.
 """
@@ -34,10 +35,10 @@ ALPHA: Final = CONSTANTS["decay of the gain"][0]
 
 @dataclass(frozen=True, slots=True)
 class ScoredStage:
-    """A run of layers that read feature maps of one size: its field and gains.
+    """The field and the gains of a stage.
 
     `size`: (height, width) that enters it, and `channels`. `field`: the information field of its
-    last layer in elements (voxels). `gain` and `log_gain` are sums over its layers but the first.
+    last layer in elements (voxels). The gains are sums over its steps.
     """
 
     size: Size
@@ -50,17 +51,53 @@ class ScoredStage:
 
 
 @dataclass(frozen=True, slots=True)
+class StageFields:
+    """The information field of a stage, and each step that it grows by.
+
+    `size`: (height, width) that enters it, and `channels`. `field`: that of its last layer in
+    elements. `steps`: the elements seen before and after each layer, or unit, that reads what the
+    stage wrote.
+    """
+
+    size: Size
+    channels: int
+    layers: int
+    field: int
+    steps: tuple[tuple[int, int], ...]
+
+    def scored(self, alpha: float) -> ScoredStage:
+        """Return the stage with its gains.
+
+        >>> stage = StageFields((8, 8), 128, 3, 6272, ((1152, 3200), (3200, 6272)))
+        >>> round(stage.scored(alpha=3).gain, 3), stage.scored(alpha=3).raw_gain
+        (1.463, 5120)
+        """
+        v0 = prod(self.size) * self.channels
+        return ScoredStage(
+            size=self.size,
+            channels=self.channels,
+            layers=self.layers,
+            field=self.field,
+            raw_gain=sum(after - before for before, after in self.steps),
+            gain=fsum(gain(*step, v0, alpha) for step in self.steps),
+            log_gain=fsum(log_gain(*step, v0, alpha) for step in self.steps),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkScores:
     """The scores and the counts of a network, by the names of `SCORES` and `COUNTS`.
 
     `stages`: where the gains come from. `joints`: how many layers do not read what the layer before
-    writes; with branches the fields are those of a chain of all layers.
+    writes. `is_traced`: whether the fields are those of a traced network; of a list they are those
+    of a chain of all layers.
     """
 
     scores: Mapping[str, float]
     counts: Mapping[str, int]
     stages: tuple[ScoredStage, ...]
     joints: int
+    is_traced: bool = False
 
     @property
     def values(self) -> dict[str, float]:
@@ -95,24 +132,13 @@ def fields_of(stage: Sequence[ListedLayer], cap: str = "input") -> tuple[Field, 
     return tuple(fields)
 
 
-def scored_stages(layers: LayerList, alpha: float = ALPHA) -> tuple[ScoredStage, ...]:
-    """Return the fields and gains of each stage; the field starts anew where the size changes."""
+def list_fields(layers: LayerList) -> tuple[StageFields, ...]:
+    """Return the fields of each stage of a list; the field starts anew where the size changes."""
     stages = []
     for stage in chain_stages(layers.chain):
-        first, volumes = stage[0], tuple(map(prod, fields_of(stage)))
-        v0 = prod(first.size_in) * first.c_in
-        steps = tuple(pairwise(volumes))
-        stages.append(
-            ScoredStage(
-                size=first.size_in,
-                channels=first.c_in,
-                layers=len(stage),
-                field=volumes[-1],
-                raw_gain=volumes[-1] - volumes[0],
-                gain=fsum(gain(before, after, v0, alpha) for before, after in steps),
-                log_gain=fsum(log_gain(before, after, v0, alpha) for before, after in steps),
-            )
-        )
+        volumes = tuple(map(prod, fields_of(stage)))
+        first, steps = stage[0], tuple(pairwise(volumes))
+        stages.append(StageFields(first.size_in, first.c_in, len(stage), volumes[-1], steps))
     return tuple(stages)
 
 
@@ -154,6 +180,8 @@ SCORES: Final[Mapping[str, Measure]] = {
     ),
     "entropy": lambda layers, stages: entropy(layers),
 }
+# The scores that depend on the information field.
+OF_FIELDS: Final = ("gain", "log-gain", "raw-gain")
 COUNTS: Final[Mapping[str, Callable[[LayerList], int]]] = {
     "params": lambda layers: layers.params,
     "macs": lambda layers: layers.macs,
@@ -185,11 +213,13 @@ def score(
     alpha: float = ALPHA,
     *,
     counts: Mapping[str, int] | None = None,
+    fields: Sequence[StageFields] | None = None,
 ) -> NetworkScores:
     """Return every score and count of a network.
 
     `layers`: a layer list, the CSV file of one, or its text. `alpha`: decay of the gain. `counts`:
     counts of the network that replace those of its convolutions alone, such as all its parameters.
+    `fields`: the fields of the traced network, which replace those of the list.
 
     >>> result = score("3/1/128/128/1/8;3/1/128/128/1/8;3/1/128/128/1/8")
     >>> [round(result.scores[name], 3) for name in ("gain", "log-gain", "raw-gain")]
@@ -200,10 +230,12 @@ def score(
     Reference: docs/evidence.md, how reliable they are.
     """
     listed = as_layers(layers)
-    stages = scored_stages(listed, number_from_zero(alpha, "alpha"))
+    alpha = number_from_zero(alpha, "alpha")
+    stages = [stage.scored(alpha) for stage in (list_fields(listed) if fields is None else fields)]
     return NetworkScores(
         scores={name: measure(listed, stages) for name, measure in SCORES.items()},
         counts={name: count(listed) for name, count in COUNTS.items()} | dict(counts or {}),
-        stages=stages,
+        stages=tuple(stages),
         joints=listed.joints,
+        is_traced=fields is not None,
     )

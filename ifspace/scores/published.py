@@ -9,6 +9,7 @@ from functools import cache
 from typing import Final
 
 from ifspace.scores.layers import LayerList, ListedLayer
+from ifspace.scores.measures import StageFields
 from ifspace.scores.statistics import PERCENT
 
 Row = Mapping[str, str]
@@ -18,7 +19,8 @@ Row = Mapping[str, str]
 class TrainedNetwork:
     """A network, the set that it is compared in, its accuracy, and counts that were published.
 
-    `accuracy`: larger is better; an error is 100 less it, in percent.
+    `accuracy`: larger is better; an error is 100 less it, in percent. `fields`: of a traced
+    network.
     """
 
     name: str
@@ -26,6 +28,7 @@ class TrainedNetwork:
     layers: LayerList
     accuracy: float
     counts: Mapping[str, int]
+    fields: tuple[StageFields, ...] | None = None
 
 
 @dataclass(frozen=True)

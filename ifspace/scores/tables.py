@@ -18,14 +18,16 @@ from typing import Final
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.parallel import Progress
 from ifspace.scores.layers import LAYERS_FORM, LayerList, read_layers
-from ifspace.scores.measures import ALPHA, COUNTS, score
+from ifspace.scores.measures import ALPHA, COUNTS, StageFields, score
 from ifspace.scores.published import PUBLISHED, Row, TrainedNetwork
 from ifspace.scores.statistics import PERCENT
 from ifspace.storage import CsvRows, read_csv, reason
 from ifspace.values import listed
 
-# From `builder` and the size of the image, or None, to the layers of the network and its counts.
-Builder = Callable[[str, str | None], tuple[LayerList, Mapping[str, int]]]
+# The layers of a network, its counts, and its fields if it is traced.
+Built = tuple[LayerList, Mapping[str, int], tuple[StageFields, ...] | None]
+# From `builder` and the size of the image, or None.
+Builder = Callable[[str, str | None], Built]
 ACCURACIES: Final = ("accuracy", "error")
 NETWORKS: Final = ("layers", "builder")
 # Of a count: more than any network has.
@@ -93,15 +95,20 @@ def read_table(path: Path, build: Builder | None = None) -> list[TrainedNetwork]
 def network_sets(
     networks: list[TrainedNetwork], alpha: float = ALPHA, progress: Progress | None = None
 ) -> list[NetworkSet]:
-    """Return the networks set by set, with every score and count."""
+    """Return the networks set by set, with every score and count.
+
+    The fields are those of the traced networks where all of a set are, otherwise those of lists.
+    """
     sets: dict[str, list[TrainedNetwork]] = {}
     for network in networks:
         sets.setdefault(network.set, []).append(network)
     results, done = [], 0
     for name, members in sets.items():
         rows = []
+        are_traced = all(network.fields is not None for network in members)
         for network in members:
-            result = score(network.layers, alpha, counts=network.counts)
+            fields = network.fields if are_traced else None
+            result = score(network.layers, alpha, counts=network.counts, fields=fields)
             rows.append(result.values)
             done += 1
             if progress is not None:
@@ -142,13 +149,14 @@ def _check_columns(path: Path, table: CsvRows) -> None:
 
 def _own(path: Path, row: Row, build: Builder | None) -> TrainedNetwork:
     known: Mapping[str, int] = {}
+    fields = None
     if text := row.get("layers", "").strip():
         is_file = text.lower().endswith(".csv")
         layers = read_layers(path.parent / text) if is_file else LayerList.parse(text)
     elif builder := row.get("builder", "").strip():
         if build is None:
             raise ValueError("a builder, for which torch is needed")
-        layers, known = build(builder, row.get("input", "").strip() or None)
+        layers, known, fields = build(builder, row.get("input", "").strip() or None)
     else:
         raise _malformed("neither layers nor builder", LAYERS_FORM + " in layers, or a builder")
     counts = {name: _count(name, row[name]) for name in COUNTS if row.get(name, "").strip()}
@@ -158,6 +166,7 @@ def _own(path: Path, row: Row, build: Builder | None) -> TrainedNetwork:
         layers=layers,
         accuracy=_accuracy(row),
         counts=dict(known) | counts,
+        fields=fields,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ifspace.cli.options import Forms
 from ifspace.scores.layers import AT_FREE_PERMUTATION
-from ifspace.scores.measures import COUNTS, SCORES, TITLES
+from ifspace.scores.measures import COUNTS, OF_FIELDS, SCORES, TITLES, score
 from ifspace.scores.reliability import (
     SITUATIONS,
     ScoredNetwork,
@@ -62,21 +62,25 @@ def score_forms(network: ScoredNetwork, beside: ScoredNetwork | None, alpha: flo
 def _score_values(
     network: ScoredNetwork, beside: ScoredNetwork | None, alpha: float
 ) -> dict[str, Any]:
-    values = _network_values(network) | {"alpha": alpha}
+    values = _network_values(network, alpha) | {"alpha": alpha}
     if beside is not None:
-        values["beside"] = _network_values(beside)
+        values["beside"] = _network_values(beside, alpha)
         values["situations"] = situations(network, beside)
     return values | {"reliability": {name: values_of(name) for name in (*SCORES, *COUNTS)}}
 
 
-def _network_values(network: ScoredNetwork) -> dict[str, Any]:
+def _network_values(network: ScoredNetwork, alpha: float) -> dict[str, Any]:
     result = network.result
+    # Trained networks were compared as lists of layers.
+    as_list = score(network.layers, alpha).scores
     return {
         "model": network.name,
         "scores": result.scores,
         "counts": result.counts,
         "stages": result.stages,
         "joints": result.joints,
+        "is_traced": result.is_traced,
+        "as_list": {name: as_list[name] for name in OF_FIELDS},
     }
 
 
@@ -161,16 +165,26 @@ def _stage_table(alpha: float, network: ScoredNetwork, with_title: bool) -> Tabl
         )
         for number, stage in enumerate(result.stages, start=1)
     )
-    notes = [
-        "A stage is a run of layers that read feature maps of one size: the field starts anew at "
-        f"each, and its first layer has no gain; α = {alpha:g}."
-    ]
-    if network.layers.is_grouped:
-        notes.append(f"Of the field, {AT_FREE_PERMUTATION}; `ifspace analyze MODEL` knows.")
+    if result.is_traced:
+        scores = score(network.layers, alpha).scores
+        numbers = listed([f"{name} {_number_text(scores[name])}" for name in OF_FIELDS])
+        notes = [
+            "Stages, fields and gains are those of `ifspace analyze`, the gains those of units "
+            f"over what they read; α = {alpha:g}. As a list of layers, which is how the trained "
+            f"networks were compared, it has {numbers}."
+        ]
+    else:
+        notes = [
+            "A stage is a run of layers that read feature maps of one size: the field starts anew "
+            f"at each, and its first layer has no gain; α = {alpha:g}."
+        ]
+        if network.layers.is_grouped:
+            notes.append(f"Of the field, {AT_FREE_PERMUTATION}; `ifspace score MODEL` knows.")
     if result.joints:
         notes.append(
             f"{result.joints} layers do not read what the layer before writes: branches or "
-            "concatenations, which count as one chain."
+            "concatenations, which count as one chain"
+            + (" in energy, entropy, depth and width-sum." if result.is_traced else ".")
         )
     columns = (">stage", "reads", ">channels", ">layers", ">field", ">gain", ">log-gain")
     return Table(columns, rows, network.title if with_title else "", tuple(notes))

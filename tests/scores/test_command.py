@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from math import exp
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,58 @@ def test_a_network_and_the_list_of_it_score_alike(run: Callable, layers: str) ->
     assert again["counts"]["params"] == 14_710_464
     same = ("activations", "depth", "width-sum", "peak-memory")
     assert [again["counts"][n] for n in same] == [network.json["counts"][n] for n in same]
+
+
+GROUPED = """
+from torch import nn
+from ifspace.block import Block
+from ifspace.nn import build
+
+def network(composition):
+    block = Block.parse(composition).at(64)
+    blocks = (build(block) for _ in range(2))
+    return nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.MaxPool2d(2), *blocks)
+
+def apart():
+    return network("GPW(8)+DW+GPW(8)")
+
+def exchanging():
+    return network("RPW(8,0)+DW+GPW(8)")
+"""
+
+
+@pytest.mark.slow
+def test_the_gain_of_a_network_is_that_of_its_analysis(run: Callable, layers: str) -> None:
+    Path("nets.py").write_text(GROUPED, "utf-8")
+    answers = {}
+    for name in ("apart", "exchanging"):
+        size = ("--input", "3x16x16", "--format", "json")
+        answers[name] = run("score", f"nets.py:{name}", *size).json
+        gain = run("analyze", f"nets.py:{name}", *size).json["gain"]
+        assert answers[name]["scores"]["gain"] == pytest.approx(gain, rel=1e-12)
+    # Behind pooling 64 channels enter at 8x8. The blocks see 3x3, then 5x5 pixels, of 8 channels
+    # where the groups never meet, and of 64 where each exchanges.
+    volume = 8 * 8 * 64
+    for name, channels in (("apart", 8), ("exchanging", 64)):
+        before, after = 9 * channels, 25 * channels
+        expected = (after - before) / before * exp(-3 * before / volume)
+        assert answers[name]["scores"]["gain"] == pytest.approx(expected)
+        assert answers[name]["stages"][1]["field"] == after
+    # As lists of layers they are one.
+    assert answers["apart"]["as_list"] == answers["exchanging"]["as_list"]
+    run("score", "nets.py:apart", "--input", "3x16x16", "--save", "apart.csv")
+    saved = run("score", "--layers", "apart.csv", "--format", "json").json
+    assert saved["as_list"] == answers["apart"]["as_list"]
+    assert saved["scores"]["gain"] == saved["as_list"]["gain"]
+    # A table is compared by exact fields where all of its networks are traced: the gain decays with
+    # the field, so that the smaller field gains more. Lists are equal, and order nothing.
+    rows = "nets.py:apart,3x16x16,,50\nnets.py:exchanging,3x16x16,,60\n"
+    header = "builder,input,layers,accuracy\n"
+    for table, correlation in ((header + rows, -1), (f"{header}{rows},,apart.csv,40\n", 0)):
+        Path("table.csv").write_text(table, "utf-8")
+        compared = run("validate", "table.csv", "--resamples", "2", "--format", "json").json
+        (row,) = (r for r in compared["rows"] if (r["score"], r["where"]) == ("gain", ALL))
+        assert row["spearman"] == correlation
 
 
 def test_the_analysis_of_a_list_has_its_costs(

@@ -67,9 +67,9 @@ def test_a_builder_is_built_by_who_can(tmp_path: Path) -> None:
     path = table(tmp_path, "builder,input,accuracy\ntimm:a,,1\ntimm:b,3x32x32,2\n")
     calls = []
 
-    def build(name: str, size: str | None) -> tuple[LayerList, dict[str, int]]:
+    def build(name: str, size: str | None) -> tuple[LayerList, dict[str, int], None]:
         calls.append((name, size))
-        return LayerList.parse("3/1/3/8/1/4"), {"macs": 5}
+        return LayerList.parse("3/1/3/8/1/4"), {"macs": 5}, None
 
     networks = read_table(path, build)
     assert calls == [("timm:a", None), ("timm:b", "3x32x32")]
