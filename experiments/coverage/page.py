@@ -61,7 +61,7 @@ def _success(networks: Iterable[Candidate], rows: Rows) -> str:
         for network in networks
         if network.is_on_images
     ]
-    tried = [passes for passes in ways if any(passes.values()) or len(passes) == len(OPTIMIZE)]
+    tried = [passes for passes in ways if passes]
     counts = [sum(passes.get(way, False) for passes in tried) for way in OPTIMIZE]
     either = sum(any(passes.values()) for passes in tried)
     if not tried:
