@@ -34,7 +34,7 @@ from ifspace.models.replaceable import ReplaceableConv, replaceable_convs
 from ifspace.models.surgery import Remove, Replace, copy_of_network, modules_of_unit
 from ifspace.models.tracing import Image, checked_model
 from ifspace.models.tracing import trace as traced
-from ifspace.models.units import stages_of, units_of, within
+from ifspace.models.units import Unit, stages_of, units_of, within
 from ifspace.models.warm_start import Fit, fit_blocks
 from ifspace.models.weights import names_after
 from ifspace.models.widths import (
@@ -313,16 +313,25 @@ class _Parts:
         for at in TracedLayout.of(self.trace, model, stages).stages:
             members = []
             for index in at.stage.removable:
-                names = at.stage.units[index].names
+                unit = at.stage.units[index]
+                entry = self._entry_of(unit)
+                if entry is None:
+                    continue
+                names = unit.names
                 _, keys = modules_of_unit(model, names)
                 parent = names[0].rpartition(".")[0]
                 number = len(self.units)
                 self._owners += [(f"{parent}.{key}" if parent else key, number) for key in keys]
                 self.units.append(names)
-                unit = at.stage.units[index]
-                self._ends.append((unit.inputs[0], unit.output))
+                self._ends.append((entry, unit.output))
                 members.append(number)
             self.stages += [members] if members else []
+
+    def _entry_of(self, unit: Unit) -> int | None:
+        """Return the feature map that stands in for a removed unit's: one with as many channels."""
+        ids = self.channels.ids_of
+        count = len(ids(unit.output))
+        return next((node for node in unit.inputs if len(ids(node)) == count), None)
 
     def unit_of(self, name: str) -> int | None:
         """Return the unit that a module stands in."""

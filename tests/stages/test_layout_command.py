@@ -219,7 +219,7 @@ def test_one_list_is_for_every_stage(run: Callable, fake: Optimizer) -> None:
         StagesProblem(network("vgg16", 32), Budgets(5_098_826, 370_000_000), max_depth=16),
         1,
         None,
-        1,
+        None,
     )
 
 
