@@ -188,14 +188,15 @@ _OPTIONS = (
         "--plan",
         type=FILE,
         metavar="FILE",
-        help="The blocks of a plan: the JSON of an earlier run, as it is or edited. Of the entries "
-        "of `replaced` name and block count; without its entry a layer stays.",
+        help="The blocks of a plan: the JSON of an earlier run, but of --widths or --joint, as it "
+        "is or edited. Of the entries of `replaced` name and block count; without its entry a "
+        "layer stays.",
     ),
     click.option(
         "--dry-run",
         is_flag=True,
         help="Print what would change, layer by layer, and write no network; --out FILE.json "
-        "writes it as a plan. --widths and --stages-only have no dry run.",
+        "writes it as a plan. --widths, --joint and --stages-only have no dry run.",
     ),
     click.option("--blocks-only", is_flag=True, help="Leave the stages as they are."),
     click.option(
@@ -320,9 +321,10 @@ def command(
 
     With --joint widths, depths and blocks are decided in one search: groups of channels that go
     together, units that may go, the last of a stage first, and the block of each layer that such a
-    block fits; the sum of MACs^(3/4) over the layers is the greatest within the budgets, proven or
-    with the bound beside it. An amount without a budget is at most 9/10 of what it is with all
-    widths narrowed alike, and no more than before; so is the latency that --latency predicts.
+    block fits; the sum of MACs^(3/4) over the layers is the greatest within the budgets of the
+    numbers of channels that were tried, proven or with the bound beside it. An amount without a
+    budget is at most 9/10 of what it is with all widths narrowed alike, and no more than before;
+    the latency that --latency predicts does not grow.
 
     Without a budget, or with --stages-only, the stages change: the greedy organizer moves units to
     where they gain most (see `ifspace organize`). With --block, --blocks or --cheapest the blocks
@@ -343,6 +345,14 @@ def command(
     Exit status 3 when nothing keeps the budgets, 4 when the time limit came first.
     `ifspace.models.load(FILE)` reads a network that was saved.
     """
+    latency = _latency_share(options, latency)
+    # The names that other commands have for amounts.
+    names = {"latency": "latency_ms", "peak-memory": "peak_memory"}
+    options["objective"] = names.get(options["objective"], options["objective"])
+    floors = options["floors"]
+    floor_values = {name: floors.asks(name) for name in FLOORS}
+    # Before the packages of networks are imported, which takes seconds.
+    check_combination({**options, **floor_values, "latency": latency, "save": save})
     with networks_needed("real networks are taken apart with them", {"ortools": "solver"}):
         from ifspace.models.decomposition import LEAST_FAN_IN
         from ifspace.models.files import save as save_network
@@ -352,19 +362,12 @@ def command(
         source = _with_weights(
             ModelSource.of(model, input, trust_code, classes, seed, part), weights, pretrained
         )
-        latency = _latency_share(options, latency)
         measure = _measurer(options, latency, batch, device)
         if measure is not None:
             batch = device = None
         dtype = options["dtype"] if latency is not None else None
         times = options["latency"] = read_latencies(latency, batch, device, dtype)
-        # The names that other commands have for amounts.
-        names = {"latency": "latency_ms", "peak-memory": "peak_memory"}
-        options["objective"] = names.get(options["objective"], options["objective"])
-        floors = options["floors"]
         options["lower_floors"] = False
-        floor_values = {name: floors.asks(name) for name in FLOORS}
-        check_combination({**options, **floor_values, "save": save})
         if takes_front(options) or options["joint"]:
             asked = context.get_parameter_source("least_fan_in") is not ParameterSource.DEFAULT
             if not asked:
@@ -535,7 +538,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
         ),
         (
             options["measure"] and not (blocks or front),
-            ["measure", "no block"],
+            ["measure", *(widths or present("joint", "stages_only") or ["no block"])],
             "--measure with blocks or a budget for them",
         ),
         (
@@ -545,9 +548,9 @@ def check_combination(options: Mapping[str, Any]) -> None:
         ),
         (
             options["dry_run"] and not (blocks or front),
-            ["dry_run", *(present("widths", "widths_only", "stages_only") or ["no block"])],
-            "--dry-run with blocks or a budget for them; --widths and --stages-only have no dry "
-            "run, and without --save write no network",
+            ["dry_run", *(widths or present("joint", "stages_only") or ["no block"])],
+            "--dry-run with blocks or a budget for them; --widths, --joint and --stages-only have "
+            "no dry run, and without --save write no network",
         ),
         (
             options["dry_run"] and not (front or options["plan"] or options["blocks_only"]),

@@ -55,6 +55,8 @@ def test_a_narrower_network_is_saved_and_loaded_again(run: Callable) -> None:
         ("--params 7k --keep-depths", 2),
         ("--joint", 2),
         ("--joint --params 7k --cheapest", 2),
+        ("--joint --params 7k --dry-run", 2),
+        ("--joint --params 7k --measure", 2),
         ("--joint --params 7k --keep-widths nothing", 2),
         ("--joint --latency-budget-ms 70%", 2),
         ("--joint --params 100", 3),
