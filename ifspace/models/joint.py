@@ -30,6 +30,7 @@ from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace, TracedLayer
 from ifspace.models.latencies import layer_latency
+from ifspace.models.recipe import Recipe
 from ifspace.models.replaceable import ReplaceableConv, replaceable_convs
 from ifspace.models.surgery import Remove, Replace, copy_of_network, modules_of_unit
 from ifspace.models.tracing import Image, checked_model
@@ -179,6 +180,15 @@ class NarrowedCopy:
 
     network: EditedNetwork
     steps: tuple[Replace, ...]
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """Return how the network with its blocks is trained, None without blocks."""
+        if not self.steps:
+            return None
+        layers = {step.name: self.network.model.get_submodule(step.name) for step in self.steps}
+        sizes = {name: sum(x.numel() for x in layers[name].parameters()) for name in layers}
+        return Recipe({step.name: min(1.0, step.params / sizes[step.name]) for step in self.steps})
 
 
 def apply_redesign(

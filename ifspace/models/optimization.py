@@ -30,6 +30,7 @@ from ifspace.models.graph import Trace
 from ifspace.models.joint import Freedom, Redesign, apply_redesign, plan_redesign
 from ifspace.models.measuring import Measurer
 from ifspace.models.plan_file import PlannedBlock
+from ifspace.models.recipe import Recipe
 from ifspace.models.reorganization import (
     Reorganization,
     apply_reorganization,
@@ -124,7 +125,8 @@ class Optimization:
     convolutions as they were. `replaceable`: whether blocks could replace convolutions where the
     stages alone do not keep the budgets. `layers`: how many layers with weights the network after
     has; `fresh`: the names of those that do not have the weights of the network before, nor fitted
-    ones. `measured`: the times, where the problem asks for them.
+    ones. `measured`: the times, where the problem asks for them. `recipe`: how it is trained, where
+    it has blocks that were put in.
     """
 
     problem: OptimizationProblem
@@ -142,6 +144,7 @@ class Optimization:
     measured: MeasuredNetworks | None = None
     widths: Narrowing | None = None
     design: Redesign | None = None
+    recipe: Recipe | None = None
 
     @property
     def is_above_peak(self) -> bool:
@@ -265,6 +268,7 @@ def optimize(
         layers=layers,
         fresh=fresh,
         measured=measured,
+        recipe=Recipe.of(blocks) if blocks.replaced else None,
     )
 
 
@@ -388,7 +392,15 @@ def _redesigned(
     if after.live is not None and problem.budgets.peak_elements is not None:
         assert after.live.peak <= problem.budgets.peak_elements
     layers, fresh = _fresh_layers(start, final, trace, [fit.name for fit in final.fits])
-    return replace(done, fits=final.fits, after=after, network=final, layers=layers, fresh=fresh)
+    return replace(
+        done,
+        fits=final.fits,
+        after=after,
+        network=final,
+        layers=layers,
+        fresh=fresh,
+        recipe=copy.recipe,
+    )
 
 
 def _plan_stages(

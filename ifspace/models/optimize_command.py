@@ -474,14 +474,12 @@ def _with_weights(source: ModelSource, weights: Path | None, pretrained: bool) -
 
 def _plan_note(optimization: "Optimization", plan: str, save: Path) -> str:
     """Write plan and recipe beside a network, and return a note of them."""
-    from ifspace.models.recipe import Recipe
-
     file = save.with_suffix(PLAN_SUFFIX)
     with replacing(file) as temporary:
         temporary.write_text(plan, encoding="utf-8")
     text = f"plan: {file}"
-    if optimization.blocks is not None and optimization.blocks.replaced:
-        recipe = Recipe.of(optimization.blocks).save(save)
+    if optimization.recipe is not None:
+        recipe = optimization.recipe.save(save)
         text += f"; recipe of training: {recipe}, for ifspace.models.parameter_groups"
     return text
 

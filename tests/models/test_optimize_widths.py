@@ -1,5 +1,6 @@
 """`ifspace optimize` with widths: what it prints, saves and refuses."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from network_files import params
 from syrupy.assertion import SnapshotAssertion
 
-from ifspace.models import load
+from ifspace.models import Recipe, load
 
 pytestmark = pytest.mark.usefixtures("one_thread", "net_file")
 
@@ -78,7 +79,11 @@ def test_widths_depths_and_blocks_together(run: Callable, snapshot: SnapshotAsse
     ended = run(*line, "--save", "net.safetensors")
     assert ended.out == snapshot
     model = load("net.safetensors", trust_code=True)
-    report = run(*line, *JSON).json
+    report = json.loads(Path("net.plan.json").read_text(encoding="utf-8"))
+    assert "; recipe of training: net.recipe.json" in ended.err
+    # 3x3 convolutions of 16 to 16 and 16 to 8 channels, with biases.
+    decay = Recipe.read("net.recipe.json").weight_decay
+    assert decay == pytest.approx({"6.0": 1296 / 2320, "7.0": 712 / 1160})
     assert params(model) == report["after"]["params"] <= 6000
     assert report["after"]["macs"] <= report["before"]["macs"]
     assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 4)

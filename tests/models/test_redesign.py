@@ -43,14 +43,14 @@ class Unit(nn.Module):
         return torch.relu(x + self.body(x))
 
 
-def network(seed: int = 0) -> nn.Sequential:
-    """Two stages of two units each, and a classifier."""
+def network(seed: int = 0, stages: int = 2) -> nn.Sequential:
+    """Stages of two units each, and a classifier."""
     torch.manual_seed(seed)
     parts: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU()]
-    for before, after in ((16, 32), (32, 64)):
+    for before, after in ((16, 32), (32, 64))[:stages]:
         parts += [nn.Conv2d(before, after, 3, 2, 1), nn.ReLU()]
         parts += [Unit(after, after) for _ in range(2)]
-    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)).eval()
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(after, 10)).eval()
 
 
 def params_of(model: nn.Module) -> int:
@@ -99,10 +99,10 @@ def test_it_trains_and_is_saved_loaded_and_exported(
 
 
 def test_together_is_at_least_as_good_as_widths_alone() -> None:
-    budgets = m.Budgets(params="30%")
-    narrow = m.narrow(network(), IMAGE, budgets)
+    budgets, model = m.Budgets(params="30%"), network(stages=1)
+    narrow = m.narrow(model, IMAGE, budgets)
     assert narrow.plan.answer.best is not None
-    together = m.redesign(network(), IMAGE, budgets)
+    together = m.redesign(model, IMAGE, budgets)
     assert together.plan.after["value"] >= narrow.plan.answer.best.objective()
     assert together.plan.limits == pytest.approx(
         dict(narrow.plan.answer.best.problem.limits), rel=1e-9
@@ -127,7 +127,7 @@ def test_a_budget_of_latency_holds_in_the_network_that_comes_out() -> None:
     # A launch, and a millisecond for a million operations.
     coefficients |= {name: 1e-6 for name in coefficients if name.endswith(" operations")}
     source = LatencyPredictor._parse(record)
-    model = network()
+    model = network(stages=1)
     report = m.analyze(model, IMAGE)
     before = known_latency(report, source).ms
     for most, freedom in (
@@ -152,15 +152,14 @@ def test_peak_memory_holds_in_the_network_that_comes_out() -> None:
 
 
 def test_a_budget_of_parameters_lets_nothing_else_grow() -> None:
-    model = network()
-    source = LatencyPredictor._parse(latency_model())
-    search = m.Search(latency=source)
-    for freedom in (m.Freedom(), m.Freedom(widths=False)):
-        plan = m.redesign(model, IMAGE, m.Budgets(params="95%"), freedom, search).plan
-        for name in ("params", "macs", "latency_ms"):
-            assert plan.after[name] <= plan.before[name]
+    model = network(stages=1)
+    search = m.Search(latency=LatencyPredictor._parse(latency_model()))
+    freedom = m.Freedom(widths=False)
+    plan = m.redesign(model, IMAGE, m.Budgets(params="95%"), freedom, search).plan
+    for name in ("params", "macs", "latency_ms"):
+        assert plan.after[name] <= plan.before[name]
 
 
 def test_budgets_below_the_least_name_the_least() -> None:
     with pytest.raises(SettingError, match=r"got 100 parameters; allowed: at least [0-9,]+ param"):
-        m.redesign(network(), IMAGE, m.Budgets(params=100))
+        m.redesign(network(stages=1), IMAGE, m.Budgets(params=100))
