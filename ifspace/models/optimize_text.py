@@ -68,6 +68,8 @@ _DECIDING: Final = {
     "latency_ms": "latency",
     "peak_memory": "peak memory",
 }
+# Where some choices have no latency.
+_OF_TIMED: Final = "proven the best of the choices that have a latency"
 # Why a layer stays that a block fits, by the objective.
 _WHY_KEPT: Final = {
     "keep": "the budgets ask for no more",
@@ -627,7 +629,8 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
     pairs += _reach_facts(plan) if _is_front(optimization) else []
     answer = plan.answer
     if answer is not None and answer.best is not None:
-        status = f"{_BLOCKS_STATUS[answer.status]}{_gap_text(answer)}"
+        proven = answer.status is Status.OPTIMAL and answer.left_out
+        status = _OF_TIMED if proven else f"{_BLOCKS_STATUS[answer.status]}{_gap_text(answer)}"
         pairs.append(("status", f"{answer.status.name.lower()}, {status}"))
         limits = plan.budgets.limits
         margin: dict[str, int | Fraction] = {

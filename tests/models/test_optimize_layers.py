@@ -444,8 +444,11 @@ def test_choices_without_a_latency_are_counted(run: Callable) -> None:
     Path("table.csv").write_text("\n".join(rows) + "\n")
     blocks = ("--blocks", "DW+PW,DW+RPW(4,0)+GPW(4)", "--blocks-only", "--names", "down")
     command = (*COMMAND, *blocks, "--latency", "table.csv", "--latency-budget-ms", "40%")
-    (line,) = [text for text in run(*command).out.splitlines() if text.startswith("left out")]
+    out = run(*command).out
+    (line,) = [text for text in out.splitlines() if text.startswith("left out")]
     assert line == "left out   1 of 3 choices has no latency, such as DW+RPW(4,0)+GPW(4) at down"
+    assert "proven the best of the choices that have a latency" in out
+    assert "nothing is better" not in out
     report = run(*command, *JSON).json
     assert (report["shares"], report["budgets"]) == ({"latency_ms": 0.4}, {"latency_ms": 1.2})
     assert [layer["block"] for layer in report["replaced"]] == ["DW+PW"]
