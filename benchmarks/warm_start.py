@@ -49,8 +49,8 @@ SEEDS: Final = range(3)
 # Images of the fit, images kept out of it, and their side.
 IMAGES: Final = (16, 8, 14)
 # Passes over the layers, and steps of the joint fit.
-ALTERNATING: Final = (5, 20)
-JOINT: Final = (50, 150, 600)
+ALTERNATING: Final = (5, 10)
+JOINT: Final = (50, 150)
 
 
 def decaying(conv: nn.Conv2d) -> nn.Conv2d:
