@@ -47,8 +47,9 @@ from ifspace.stages.problem import FRONT, Blocks, Budgets
 
 Row = dict[str, Any]
 Key = tuple[str, str, str]
-# Trials of torch-pruning, which has no budget: of one ratio, then of two.
-_BISECTIONS: Final = 8
+# Trials of torch-pruning, which has no budget, and the greatest ratio.
+_TRIALS: Final = 6
+_MOST_PRUNED: Final = 0.95
 # How near its parameters come to those of ours.
 _NEAR: Final = 0.01
 # Rounds in which all networks are timed: the least, the most, and how many must change no time by
@@ -301,16 +302,20 @@ class Rival:
     def at(self, params: int) -> nn.Module | None:
         """Return the copy whose parameters are nearest to a number; None where pruning fails.
 
-        Of one ratio for all layers by bisection, then, where that steps over the number, of the
+        Of one ratio for all layers, then, where that steps over the number, of the
         greater ratio around it for the first layers, or the last, and the smaller one for others.
         """
-        low, high = self._bisect(0.0, 0.95, params, lambda ratio: {None: ratio})
+        whole = params_of(self.model)
+        ends = 0.0, _MOST_PRUNED
+        amounts = whole, round(whole * (1 - _MOST_PRUNED) ** 2)
+        low, high = self._search(ends, amounts, params, lambda ratio: {None: ratio})
         for layers in (self.convs, self.convs[::-1]):
 
             def part(count: float, layers: Sequence[str] = layers) -> dict[str | None, float]:
                 return {None: low} | dict.fromkeys(layers[: round(count)], high)
 
-            self._bisect(0.0, float(len(layers)), params, part)
+            around = round(params * 1.1), round(params * 0.9)
+            self._search((0.0, float(len(layers))), around, params, part)
         if not self.copies:
             return None
         return self.copies[min(self.copies, key=lambda own: abs(own - params))]
@@ -318,23 +323,28 @@ class Rival:
     def _is_near(self, params: int) -> bool:
         return any(abs(own - params) <= _NEAR * params for own in self.copies)
 
-    def _bisect(
+    def _search(
         self,
-        low: float,
-        high: float,
+        ends: tuple[float, float],
+        amounts: tuple[int, int],
         params: int,
         ratios: Callable[[float], Mapping[str | None, float]],
     ) -> tuple[float, float]:
-        """Prune at values between two ends, of which the greater one leaves fewer parameters."""
-        for _ in range(_BISECTIONS):
+        """Prune at values between two ends, of which the greater one leaves fewer parameters.
+
+        `amounts`: about what the ends leave; its root falls with the ratio.
+        """
+        (low, high), (most, least) = ends, amounts
+        for _ in range(_TRIALS):
             if self._is_near(params):
                 break
-            middle = (low + high) / 2
+            share = (most**0.5 - params**0.5) / (most**0.5 - least**0.5)
+            middle = low + min(0.8, max(0.2, share)) * (high - low)
             own = self._pruned(ratios(middle))
             if own is None or own <= params:
-                high = middle
+                high, least = middle, own or least
             else:
-                low = middle
+                low, most = middle, own
         return low, high
 
     def _pruned(self, ratios: Mapping[str | None, float]) -> int | None:
