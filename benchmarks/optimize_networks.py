@@ -267,8 +267,8 @@ class Result:
         source = result.problem.search.latency
         if source is None or result.after is None:
             return None
-        known = [known_latency(report, source).ms for report in (result.before, result.after)]
-        return float(known[1] / known[0]) if known[0] else None
+        totals = [known_latency(report, source).ms for report in (result.before, result.after)]
+        return float(totals[1] / totals[0]) if totals[0] else None
 
 
 def params_of(model: nn.Module) -> int:

@@ -165,7 +165,7 @@ def command(
         "peak_memory": peak,
         **bounds,
     }
-    asked = Question(
+    criteria = Question(
         limit if top is None else top,
         each_width=top is not None,
         by=by,
@@ -181,7 +181,7 @@ def command(
     shown_alone = top is not None or output.format == "table"
     long = long_catalogues(catalogues, check) if shown_alone else None
     if long is not None:
-        designs_on_file = together(needed(long, asked))
+        designs_on_file = together(needed(long, criteria))
     else:
         # What a long catalogue is read within; --top and floors ask for what is beyond the bounds.
         columns = {AMOUNTS[name][0]: bounds[name] for name in AMOUNTS if bounds[name] is not None}
@@ -191,7 +191,7 @@ def command(
     entries, widths = len(choices), {design.replaces[:2] for design, _ in choices}
     if long is not None and top is None:
         # Beyond the first rows those of a long catalogue are not there.
-        choices, entries = choices[:limit], count_entries(long, asked)
+        choices, entries = choices[:limit], count_entries(long, criteria)
     # The widths are in the order of the files.
     by_widths: dict[Any, list[tuple[Design, str]]] = (
         {design.replaces: [] for design in designs_on_file.designs} if top else {}

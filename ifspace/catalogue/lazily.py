@@ -363,7 +363,7 @@ class _Bound:
     condition: Any = None
 
 
-class _Asked:
+class _Criteria:
     """A question in terms of rows: which are usable, which are within the bounds."""
 
     def __init__(self, question: Question) -> None:
@@ -503,9 +503,9 @@ class _Survey:
     `excluded`: blocks of rows that stand for no network, by what they replace.
     """
 
-    def __init__(self, catalogues: Sequence[LongCatalogue], asked: _Asked) -> None:
+    def __init__(self, catalogues: Sequence[LongCatalogue], criteria: _Criteria) -> None:
         self._catalogues = catalogues
-        self._asked = asked
+        self._criteria = criteria
         self.excluded: Excluded = {}
 
     def rows(self, condition: Any) -> Iterator[tuple[Rows, Any]]:
@@ -518,8 +518,8 @@ class _Survey:
                 mask = np.ones(len(rows.amounts), bool)
                 if blocks:
                     column = rows.batch.column("block")
-                    known = compute.is_in(column, value_set=array(sorted(blocks), string()))
-                    mask &= ~known.to_numpy(zero_copy_only=False)
+                    in_blocks = compute.is_in(column, value_set=array(sorted(blocks), string()))
+                    mask &= ~in_blocks.to_numpy(zero_copy_only=False)
                 yield rows, mask
 
     def exclude(self, rows: Iterable[Row]) -> None:
@@ -532,15 +532,15 @@ class _Survey:
 
         The groups are the widths, with their lengths where these are asked for, or all together.
         """
-        question = self._asked.question
-        order = self._asked.ranks()
+        question = self._criteria.question
+        order = self._criteria.ranks()
         ranked: dict[Any, list[tuple[tuple[Any, ...], Row]]] = {}
         least: dict[Any, tuple[float, list[Row]]] = {}
-        for rows, mask in self.rows(self._asked.within):
-            indices = np.flatnonzero(mask & self._asked.is_within(rows))
+        for rows, mask in self.rows(self._criteria.within):
+            indices = np.flatnonzero(mask & self._criteria.is_within(rows))
             if not len(indices):
                 continue
-            values = self._asked.values(rows)[indices]
+            values = self._criteria.values(rows)[indices]
             lengths = values[:, _LAYERS] * question.each_length
             for length in np.unique(lengths).tolist():
                 group = (rows.replaced if question.each_width else None), length
@@ -563,34 +563,34 @@ class _Survey:
 
     def dominators(self, targets: Mapping[Any, Any], fronts: set[Any]) -> dict[Any, list[Row]]:
         """Return of targets, what they replace and their amounts, the first rows that beat them."""
-        found: dict[Any, list[Row]] = {target: [] for target in targets}
+        dominators: dict[Any, list[Row]] = {target: [] for target in targets}
         full: set[tuple[Any, ...]] = set()
-        for rows, mask in self.rows(self._asked.within):
+        for rows, mask in self.rows(self._criteria.within):
             own = [target for target in targets if target[0] == rows.replaced]
             own = [target for target in own if (rows.source, rows.file, target) not in full]
-            indices = np.flatnonzero(mask & self._asked.is_within(rows)) if own else ()
+            indices = np.flatnonzero(mask & self._criteria.is_within(rows)) if own else ()
             if not len(indices):
                 continue
-            compared = self._asked.compared(rows.replaced in fronts)
-            values = self._asked.values(rows)[indices][:, compared]
+            compared = self._criteria.compared(rows.replaced in fronts)
+            values = self._criteria.values(rows)[indices][:, compared]
             distinct, inverse = np.unique(values, axis=0, return_inverse=True)
             for target in own:
                 amounts = np.array(target[1])[compared]
                 better = np.flatnonzero(_beats(distinct, amounts))
                 some = indices[np.isin(inverse.reshape(-1), better)][:TRIED]
-                found[target] += [rows.row(int(index)) for index in some]
-                found[target] = sorted(found[target], key=lambda row: row.place)[:TRIED]
+                dominators[target] += [rows.row(int(index)) for index in some]
+                dominators[target] = sorted(dominators[target], key=lambda row: row.place)[:TRIED]
                 if len(some) == TRIED:
                     full.add((rows.source, rows.file, target))
-        return found
+        return dominators
 
     def fronts(self) -> dict[Any, dict[tuple[float, ...], list[Row]]]:
         """Return what no usable row beats in all amounts: the first rows of each such amounts."""
         fronts: dict[Any, dict[tuple[float, ...], list[Row]]] = {}
-        for rows, mask in self.rows(self._asked.usable):
+        for rows, mask in self.rows(self._criteria.usable):
             indices = np.flatnonzero(mask)
             if len(indices):
-                values = self._asked.values(rows)[indices]
+                values = self._criteria.values(rows)[indices]
                 _unbeaten(fronts.setdefault(rows.replaced, {}), rows, indices, values)
         return fronts
 
@@ -599,10 +599,10 @@ class _Survey:
         from pyarrow import array, compute
 
         begins = compute.starts_with(compute.field("network"), first)
-        condition = begins if self._asked.within is None else begins & self._asked.within
+        condition = begins if self._criteria.within is None else begins & self._criteria.within
         names: set[Any] = set()
         for rows, _ in self.rows(condition):
-            within = self._asked.is_within(rows)
+            within = self._criteria.is_within(rows)
             texts = rows.batch.column("network").filter(array(within))
             names.update((rows.replaced, name) for name in texts.unique().to_pylist())
         return names
@@ -610,29 +610,29 @@ class _Survey:
     def tight(self) -> list[Row]:
         """Return the rows that say which bounds are too tight, where none is within all."""
         least: dict[Any, tuple[float, Row]] = {}
-        for rows, mask in self.rows(self._asked.usable):
+        for rows, mask in self.rows(self._criteria.usable):
             if not mask.any():
                 continue
-            for key, value, index in self._asked.witnesses(rows):
+            for key, value, index in self._criteria.witnesses(rows):
                 if key not in least or value < least[key][0]:
                     least[key] = value, rows.row(index)
         return [row for _, row in least.values()]
 
     def examples(self) -> list[Row]:
         """Return a row for each of the widths, and one that is not within the bounds."""
-        found: dict[Any, Row] = {}
+        first_rows: dict[Any, Row] = {}
         widths = {setting.replaced for one in self._catalogues for setting in one.settings}
-        asks = self._asked.asks
-        channels = self._asked.question.channels
+        asks = self._criteria.asks
+        channels = self._criteria.question.channels
         for rows, _ in self.rows(None):
-            found.setdefault(rows.replaced, rows.row(0))
-            if asks and None not in found and channels in (None, rows.replaced[0]):
-                outside = ~(self._asked.is_usable(rows) & self._asked.is_within(rows))
+            first_rows.setdefault(rows.replaced, rows.row(0))
+            if asks and None not in first_rows and channels in (None, rows.replaced[0]):
+                outside = ~(self._criteria.is_usable(rows) & self._criteria.is_within(rows))
                 if outside.any():
-                    found[None] = rows.row(int(outside.argmax()))
-            if len(found) == len(widths) + asks:
+                    first_rows[None] = rows.row(int(outside.argmax()))
+            if len(first_rows) == len(widths) + asks:
                 break
-        return list(found.values())
+        return list(first_rows.values())
 
 
 def _rank(
@@ -693,19 +693,19 @@ def needed(
     Raises: CatalogueError where one is damaged; SettingError as `best` for floors that they were
         not made for.
     """
-    asked = _Asked(question)
-    survey = _Survey(catalogues, asked)
+    criteria = _Criteria(question)
+    survey = _Survey(catalogues, criteria)
     for source, catalogue in enumerate(catalogues):
 
         def counts(
             setting: EnumerationSetting, source: int = source, catalogue: Any = catalogue
         ) -> tuple[int, int]:
             rows = (x for x in catalogue.scan(source, _TEXTS) if x.replaced == setting.replaced)
-            lacks = [(~asked.has_floors(some)) for some in rows]
+            lacks = [(~criteria.has_floors(some)) for some in rows]
             return sum(int(some.sum()) for some in lacks), sum(map(len, lacks))
 
         check_answers(catalogue.settings, question.floors, question.channels, counts)
-    kept = _Kept(catalogues, asked)
+    kept = _Kept(catalogues, criteria)
     kept.add(survey.examples())
     for source, catalogue in enumerate(catalogues if others is not None else ()):
         for some in catalogue.scan(source, _TEXTS, others):
@@ -786,9 +786,9 @@ def load_shown(place: str | Path) -> Catalogue:
 class _Kept:
     """The rows that an answer is about, with all rows of the same networks."""
 
-    def __init__(self, catalogues: Sequence[LongCatalogue], asked: _Asked) -> None:
+    def __init__(self, catalogues: Sequence[LongCatalogue], criteria: _Criteria) -> None:
         self._catalogues = catalogues
-        self._asked = asked
+        self._criteria = criteria
         # All that were asked for, and of them those that were not read yet.
         self._networks: set[str] = set()
         self._blocks: set[str] = set()
@@ -800,11 +800,11 @@ class _Kept:
     def add(self, rows: Iterable[Row]) -> None:
         """Keep rows, and with them their networks."""
         for row in rows:
-            known, new, text = (self._networks, self._new[0], row.network)
+            texts, new, text = (self._networks, self._new[0], row.network)
             if text is None:
-                known, new, text = (self._blocks, self._new[1], row.block)
-            if text not in known:
-                known.add(text)
+                texts, new, text = (self._blocks, self._new[1], row.block)
+            if text not in texts:
+                texts.add(text)
                 new.add(text)
 
     def add_compositions(self, compositions: Iterable[str]) -> None:
@@ -825,7 +825,7 @@ class _Kept:
             self._designs += catalogue.fetch(condition)
         networks.clear()
         blocks.clear()
-        question = self._asked.question
+        question = self._criteria.question
         at_width = [x for x in self._designs if question.channels in (None, x.channels)]
         allowed = usable(at_width, question.kinds)
         within = within_bounds(
@@ -851,10 +851,10 @@ class _Kept:
         return row.key in self._usable
 
     def amounts(self, row: Row) -> tuple[float, ...]:
-        """Return the amounts of a row that stands, as `_Asked.values` has them."""
+        """Return the amounts of a row that stands, as `_Criteria.values` has them."""
         design = self._standing[row.key]
         amounts: list[float] = [amount_of(design, name) for name in _AMOUNTS]
-        if (latency := self._asked.question.latency) is not None:
+        if (latency := self._criteria.question.latency) is not None:
             time = latency(design.sized, design.stride)
             amounts.append(inf if time is None else float(time.ms))
         return tuple(amounts)
@@ -878,11 +878,11 @@ def _alike(networks: Iterable[str], blocks: Iterable[str]) -> Any:
 
 def count_entries(catalogues: Sequence[LongCatalogue], question: Question) -> int:
     """Return how many networks there are within the bounds, or rows where every one counts."""
-    asked = _Asked(question)
-    survey = _Survey(catalogues, asked)
+    criteria = _Criteria(question)
+    survey = _Survey(catalogues, criteria)
     total = without = 0
-    for rows, _ in survey.rows(asked.within):
-        within = asked.is_within(rows)
+    for rows, _ in survey.rows(criteria.within):
+        within = criteria.is_within(rows)
         unnamed = rows.batch.column("network").is_null().to_numpy(zero_copy_only=False)
         total += int(within.sum())
         without += int((within & unnamed).sum())

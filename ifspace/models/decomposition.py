@@ -807,8 +807,8 @@ def _best_choice(
             "latency_ms": _latency_before(replace(search, network_ms=None), options.values()),
         }
         times = [time for own in options.values() for x in own for time in x.latencies]
-        known = ("macs",) if None in times else ("macs", "latency_ms")
-        not_more = {name: before[name] for name in known if name != objective}
+        amounts = ("macs",) if None in times else ("macs", "latency_ms")
+        not_more = {name: before[name] for name in amounts if name != objective}
     if "latency_ms" in {*plan.budgets.bounded, objective}:
         _check_timed(options)
     sites = tuple(_site(conv, replacements) for conv, replacements in options.items())

@@ -456,9 +456,9 @@ class _Tables:
                 self._add_layer(name, calls)
         self._add("macs", Form(channels.other_macs), None)
         self._add_curve(Form(channels.other_macs), None)
-        known = {*self.calls, *open_layers}
+        names = {*self.calls, *open_layers}
         for layer in parts._timed:
-            if layer.name not in known:
+            if layer.name not in names:
                 time = parts._layer_ms(layer, layer.c_in, layer.c_out)
                 entry = ("latency_ms", lambda _, time=time: time or Fraction(0))
                 self._sums.setdefault(((), parts.unit_of(layer.name)), []).append(entry)
@@ -486,8 +486,8 @@ class _Tables:
             totals: dict[str, Any] = {}
             for name, amount in entries:
                 more = amount(at)
-                known = totals.get(name, 0)
-                totals[name] = None if more is None or known is None else known + more
+                before = totals.get(name, 0)
+                totals[name] = None if more is None or before is None else before + more
             table[counts] = (Choice(**totals),)
         return table
 

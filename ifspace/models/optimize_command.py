@@ -369,8 +369,8 @@ def command(
         times = options["latency"] = read_latencies(latency, batch, device, dtype)
         options["lower_floors"] = False
         if takes_front(options) or options["joint"]:
-            asked = context.get_parameter_source("least_fan_in") is not ParameterSource.DEFAULT
-            if not asked:
+            is_default = context.get_parameter_source("least_fan_in") is ParameterSource.DEFAULT
+            if is_default:
                 options["floors"] = floors.but("least_fan_in", LEAST_FAN_IN)
                 options["lower_floors"] = True
         if options["warm_start"] not in (None, NOISE):

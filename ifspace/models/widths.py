@@ -194,13 +194,13 @@ def plan_narrowing(
     if budgets.shares:
         budgets = budgets.of(amounts_of(trace(model, x), budgets.dtype))
     channels = Channels(model, x).with_kept(keep_widths)
-    found = best_narrowing(channels, budgets, objective, importance, multiple, time_limit_s)
-    groups, best = found.channels.groups, found.answer.best
+    narrowing = best_narrowing(channels, budgets, objective, importance, multiple, time_limit_s)
+    groups, best = narrowing.channels.groups, narrowing.answer.best
     if best is None:
-        return _narrowing(found, [group.width for group in groups]), model
+        return _narrowing(narrowing, [group.width for group in groups]), model
     after = [count * group.channels for count, group in zip(best.counts, groups, strict=True)]
-    assert found.model is not None
-    return _narrowing(found, after), found.model
+    assert narrowing.model is not None
+    return _narrowing(narrowing, after), narrowing.model
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,8 +271,8 @@ def _nothing_to_narrow(channels: Channels) -> SettingError:
     )
 
 
-def _narrowing(found: BestNarrowing, after: Sequence[int]) -> Narrowing:
-    channels, problem, answer = found.channels, found.problem, found.answer
+def _narrowing(narrowing: BestNarrowing, after: Sequence[int]) -> Narrowing:
+    channels, problem, answer = narrowing.channels, narrowing.problem, narrowing.answer
     image = channels.image.shape
     return Narrowing(
         image=(int(image[1]), int(image[2]), int(image[3]))
@@ -289,7 +289,7 @@ def _narrowing(found: BestNarrowing, after: Sequence[int]) -> Narrowing:
         answer=answer,
         after={} if answer.best is None else answer.best.amounts,
         alike=problem.alike,
-        step=found.step,
+        step=narrowing.step,
     )
 
 

@@ -112,14 +112,14 @@ def command(
     check_writable(out / f"{NAME}.md")
     with ProgressBar("training", quiet=quiet) as bar:
         rows = run_tournament(tournament, LocalFolder(runs), jobs, bar)
-    given = {
+    choices = {
         "pairs": (pairs, PAIRS),
         "seeds": (seeds, SEEDS),
         "folder": (folder and "CIFAR", None),
         "preset": (preset, "few-images"),
         "epochs": (epochs, None),
     }
-    options = "".join(f" --{name} {one}" for name, (one, usual) in given.items() if one != usual)
+    options = "".join(f" --{name} {one}" for name, (one, usual) in choices.items() if one != usual)
     program = f"python -m experiments.training.tournament RUNS{options}"
     page = paragraphs(tournament, rows, str(provenance(program)))
     write_results(out, NAME, page, table_rows(tournament, rows), program, line_end="\n")

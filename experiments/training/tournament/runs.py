@@ -233,7 +233,7 @@ def _rows_in(
     folder: LocalFolder, setting: Mapping[str, Any], runs: Iterable[tuple[Contestant, int]]
 ) -> dict[str, Row]:
     """Return the rows of these runs that are in a folder, by the names of their files."""
-    asked = {_name(str(one), seed): (str(one), seed) for one, seed in runs}
+    runs_by_name = {_name(str(one), seed): (str(one), seed) for one, seed in runs}
     rows = {}
     for name in folder.names():
         if name.startswith("."):
@@ -253,9 +253,9 @@ def _rows_in(
             differing = [key for key in {**there, **setting} if there.get(key) != setting.get(key)]
             values = f"{there.get(differing[0])}, not {setting.get(differing[0])}"
             raise _refused(folder, name, f"of another tournament: {differing[0]} {values}")
-        if asked.get(name, (row.block, row.seed)) != (row.block, row.seed):
+        if runs_by_name.get(name, (row.block, row.seed)) != (row.block, row.seed):
             raise _refused(folder, name, f"the row of {row.block}, seed {row.seed}")
-        if name in asked:  # others are of more pairs or seeds
+        if name in runs_by_name:  # others are of more pairs or seeds
             rows[name] = row
     return rows
 

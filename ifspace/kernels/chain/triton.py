@@ -220,9 +220,9 @@ def packed(
     Raises: KernelError where a CUDA graph is captured and they are not there yet.
     """
     versions = _version(weights), _version(biases)
-    kept = _packed_weights.get(weights, {}).get(dtype)
-    if kept is not None and kept[0] is chain and kept[1] is biases and kept[2] == versions:
-        return kept[3]  # type: ignore[no-any-return]
+    entry = _packed_weights.get(weights, {}).get(dtype)
+    if entry is not None and entry[0] is chain and entry[1] is biases and entry[2] == versions:
+        return entry[3]  # type: ignore[no-any-return]
     if weights.is_cuda and torch.cuda.is_current_stream_capturing():
         raise KernelError.because(
             "a CUDA graph cannot hold the first call of a fused block",
@@ -230,10 +230,10 @@ def packed(
             allowed="a capture after a call, as torch asks of everything that is captured",
             remedy="call the block once before",
         )
-    made = pack(weights, biases, chain, plan, dtype)
+    result = pack(weights, biases, chain, plan, dtype)
     if None not in versions:
-        _packed_weights.setdefault(weights, {})[dtype] = (chain, biases, versions, made)
-    return made
+        _packed_weights.setdefault(weights, {})[dtype] = (chain, biases, versions, result)
+    return result
 
 
 def _version(tensor: Tensor | None) -> int | None:
@@ -250,7 +250,7 @@ def pack(
     parts = [part.double() for part in chain.split(weights)]
     vectors = [None] * len(parts) if biases is None else chain.split(biases, biases=True)
     width = padded(plan.channels)
-    made = {"before": [], "after": []}  # type: dict[str, list[Tensor]]
+    matrices_of = {"before": [], "after": []}  # type: dict[str, list[Tensor]]
     rows: dict[str, list[Tensor]] = {"before": [], "spatial": [], "after": []}
     taps, order = None, None
     if plan.spatial is not None:
@@ -290,7 +290,7 @@ def pack(
             if name == "after" and number == 0 and order is not None:
                 # The depthwise results stand where they were read.
                 matrix = torch.zeros_like(matrix).index_copy_(1, order, matrix)
-            made[name].append(_filled(matrix.T, width, width).to(dtype))
+            matrices_of[name].append(_filled(matrix.T, width, width).to(dtype))
             rows[name].append(_filled(vector[None], width)[0])
     if plan.spatial is None:
         rows["spatial"].append(weights.new_zeros(width, dtype=torch.float64))
@@ -299,8 +299,8 @@ def pack(
         taps = taps.float() if plan.depthwise else taps.to(dtype)
     return Packed(
         None if taps is None else taps.contiguous(),
-        torch.stack(made["before"]).contiguous() if made["before"] else None,
-        torch.stack(made["after"]).contiguous() if made["after"] else None,
+        torch.stack(matrices_of["before"]).contiguous() if matrices_of["before"] else None,
+        torch.stack(matrices_of["after"]).contiguous() if matrices_of["after"] else None,
         None if biases is None else torch.stack(every).float().contiguous(),
     )
 
@@ -693,5 +693,5 @@ def chain_kernel(
             total = add_input(total, x, center, exists, columns, IN)
         total = activated(total, AFTER_ACTIVATIONS // _BASE**n % _BASE)
     target = image * y_n + row * y_h + column * y_w
-    kept = exists[:, None] if OUT % BLOCK_N == 0 else exists[:, None] & (columns < OUT)[None, :]
-    tl.store(y + target[:, None] + columns[None, :], total, mask=kept)
+    stored = exists[:, None] if OUT % BLOCK_N == 0 else exists[:, None] & (columns < OUT)[None, :]
+    tl.store(y + target[:, None] + columns[None, :], total, mask=stored)

@@ -95,7 +95,7 @@ def test_a_kernel_that_is_wrong_on_this_card_is_not_used(device, monkeypatch) ->
     chain = Chain(CHAINS["pointwise alone"])
     arguments = tensors(chain, device, torch.float32)
     run = card.run
-    monkeypatch.setattr(card, "run", lambda *given, **options: 1 + run(*given, **options))
+    monkeypatch.setattr(card, "run", lambda *arguments, **options: 1 + run(*arguments, **options))
     with pytest.warns(UserWarning, match="runs layer by layer on this card"):
         y = convolution_chain(*arguments, chain)
     assert error_of(y, *arguments, chain) < 1e-2
