@@ -8,9 +8,10 @@ from ifspace.block import SizedBlock
 from ifspace.models.joint import Redesign
 from ifspace.models.options import name_list
 from ifspace.models.units import unit_name
+from ifspace.models.widths_text import changes_text
 from ifspace.stages.joint import ORDERS
 from ifspace.stages.problem import amounts_text
-from ifspace.table import Table, facts, heading, ratio_text
+from ifspace.table import Table, facts, heading
 
 # What decides, in words.
 _DECIDING: Final = {
@@ -64,20 +65,7 @@ def design_text(plan: Redesign | None) -> str:
     """Return widths, units and blocks as tables with a row for each that changes, and facts."""
     if plan is None or plan.answer.best is None:
         return ""
-    changed = [width for width in plan.widths if width.before != width.after]
-    rows = [
-        (
-            width.name,
-            "" if len(width.layers) == 1 else f"and {len(width.layers) - 1} more",
-            width.before,
-            width.after,
-            ratio_text(width.after / width.before),
-        )
-        for width in changed
-    ]
-    title = f"Narrowed: {len(changed)} of {len(plan.widths)} widths"
-    columns = ("channels of~", "", ">before", ">after", ">×")
-    text = heading(title) + Table(columns, tuple(rows)).text()
+    text = changes_text(plan.widths)
     if plan.blocks:
         text += "\n" + heading(f"Replaced: {len(plan.blocks)} layers") + _blocks_text(plan.blocks)
     units = sum(before for before, _ in plan.kept_units)

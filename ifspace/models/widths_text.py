@@ -1,10 +1,11 @@
 """What `ifspace optimize` prints of widths: each group of channels before and after, and why."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ifspace.answer import Status
 from ifspace.models.options import name_list
-from ifspace.models.widths import Narrowing
+from ifspace.models.widths import GroupWidth, Narrowing
 from ifspace.stages.problem import amounts_text
 from ifspace.table import Table, facts, heading, ratio_text
 
@@ -41,11 +42,9 @@ def widths_values(plan: Narrowing | None) -> dict[str, Any] | None:
     }
 
 
-def widths_text(plan: Narrowing | None) -> str:
-    """Return the widths as a table with a row for each group that changes, and facts about them."""
-    if plan is None or plan.answer.best is None:
-        return ""
-    changed = [width for width in plan.widths if width.before != width.after]
+def changes_text(widths: Sequence[GroupWidth]) -> str:
+    """Return the widths that change as a table with a title, a row for each group of channels."""
+    changed = [width for width in widths if width.before != width.after]
     rows = [
         (
             width.name,
@@ -56,8 +55,14 @@ def widths_text(plan: Narrowing | None) -> str:
         )
         for width in changed
     ]
-    title = f"Narrowed: {len(changed)} of {len(plan.widths)} widths"
-    table = Table(("channels of~", "", ">before", ">after", ">×"), tuple(rows)).text()
+    table = Table(("channels of~", "", ">before", ">after", ">×"), tuple(rows))
+    return heading(f"Narrowed: {len(changed)} of {len(widths)} widths") + table.text()
+
+
+def widths_text(plan: Narrowing | None) -> str:
+    """Return the widths as a table with a row for each group that changes, and facts about them."""
+    if plan is None or plan.answer.best is None:
+        return ""
     kept = [width.name for width in plan.widths if width.before == width.after]
     lines = [f"{name_list(part.layers, 3)}: {part.reason}" for part in plan.fixed]
     lines += [f"{name_list(kept)}: the best widths"] if kept else []
@@ -74,4 +79,4 @@ def widths_text(plan: Narrowing | None) -> str:
     )
     limits = plan.budgets.limits.items()
     left = amounts_text({name: limit - plan.after[name] for name, limit in limits})
-    return heading(title) + table + "\n" + facts([*pairs, ("left over", left)])
+    return changes_text(plan.widths) + "\n" + facts([*pairs, ("left over", left)])

@@ -330,7 +330,10 @@ def test_an_illegal_edit_is_named_with_its_line(
         ("--measure", "options that do not go together"),
         ("--params 50% --dry-run --save a.safetensors", "options that do not go together"),
         ("--block DW+PW --dry-run", "options that do not go together"),
-        ("--widths-only --params 50% --dry-run", "--widths and --stages-only have no dry run"),
+        (
+            "--widths-only --params 50% --dry-run",
+            "--widths, --joint and --stages-only have no dry run",
+        ),
         ("--params 50% --warm-start no.npy --part nowhere", "got no.npy (nothing there)"),
         ("--params 50% --include mlp.* --exclude mlp.*", "--exclude leaves none of 10 layers"),
         ("--params 60% --include stem", "got stem: 3 input channels, fewer than 16; 9 left out by"),
