@@ -3,7 +3,8 @@
 A block without activations is linear in the weights of each of its layers while the others stand
 still. So its layers are first fitted one after the other, from the last to the first, and again:
 alternating least squares, each layer by a few steps of conjugate gradients on its normal equations.
-From where that ends all weights are fitted together. Both leave less in less time than either alone
+From where that ends all weights are fitted together, which helps where channels nearly depend on
+each other. In the time of a fit of all together from the start this leaves less
 (results/warm-start.md); a block with activations has the second part alone.
 """
 
