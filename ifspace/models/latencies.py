@@ -53,4 +53,5 @@ def layer_latency(layer: TracedLayer, source: LatencySource) -> Latency | None:
         sized = Block.parse(layer_text(layer)).at(layer.c_in, layer.c_out)
     except IfspaceError:  # a kernel that is even, or longer along one axis
         return None
-    return source.find(sized, height, stride[0])
+    # A strided pointwise layer reads every other pixel, and does what one without a stride does.
+    return source.find(sized, height, stride[0] if sized.strided_index is not None else 1)

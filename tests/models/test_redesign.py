@@ -141,6 +141,14 @@ def test_a_budget_of_latency_holds_in_the_network_that_comes_out() -> None:
         assert small.plan.budgets.latency_ms == before * Fraction(7, 10)
 
 
+def test_a_strided_pointwise_layer_has_the_latency_of_one_without_a_stride() -> None:
+    source = LatencyPredictor._parse(latency_model())
+    for stride in (1, 2):
+        report = m.analyze(nn.Sequential(nn.Conv2d(3, 16, 1, stride)), (3, 8, 8))
+        latency = known_latency(report, source)
+        assert (latency.timed, latency.layers, float(latency.ms)) == (1, 1, 0.5)
+
+
 def test_peak_memory_holds_in_the_network_that_comes_out() -> None:
     live = m.trace(every_way(), IMAGE).live
     assert live is not None
