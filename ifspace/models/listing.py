@@ -40,8 +40,8 @@ def stage_fields(graph: Trace, model: nn.Module) -> tuple[StageFields, ...]:
 
     >>> from ifspace.models import trace
     >>> net = nn.Sequential(*(nn.Conv2d(64, 64, 1, groups=8) for _ in range(2)))
-    >>> [stage.steps for stage in stage_fields(trace(net, (64, 4, 4)), net)]
-    [((8, 8),)]
+    >>> [stage.field for stage in stage_fields(trace(net, (64, 4, 4)), net)]
+    [8]
     """
     return tuple(map(_fields_of, stages_of(graph, units_of(graph, model))))
 
