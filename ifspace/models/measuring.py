@@ -30,8 +30,9 @@ from ifspace.storage import replacing
 
 # A candidate for the place of a layer and its style; None is the layer as it is.
 Candidate = tuple[SizedBlock | None, Style]
-# Of the candidates of one shape, and of two networks.
+# Of the candidates of one shape, of one layer, and of two networks.
 CANDIDATES: Final = Limits(budget_s=0.5, min_rounds=3, max_rounds=30, slow_s=0.5, once_s=2.0)
+LAYERS: Final = Limits(budget_s=0.05, min_rounds=3, max_rounds=20, slow_s=0.5, once_s=2.0)
 NETWORKS: Final = Limits(budget_s=3.0, min_rounds=5, max_rounds=50, slow_s=30.0, once_s=60.0)
 
 
@@ -96,6 +97,24 @@ class Measurer:
                 total = totals[index]
                 totals[index] = None if ms is None or total is None else total + ms
         return [None if total is None else Latency(total) for total in totals]
+
+    def block_ms(self, sized: SizedBlock, side: int, stride: int = 1) -> Fraction | None:
+        """Return the time of a block that writes feature maps of a side, None where it fails.
+
+        Without norms, activations and biases.
+        """
+        times, key = self._read(), f"{sized.block}, {sized.channels} to {sized.out_channels}, "
+        key += f"writes {side}x{side}, stride {stride}"
+        self.read += key in self._earlier
+        if key not in times:
+            size = side * stride
+            x = torch.randn(1, sized.channels, size, size).expand(self.batch, -1, -1, -1)
+            block = BlockModule(sized, stride, Style(False, None)).eval().to(self.device)
+            seconds = self._interleaved({key: _call(block, x.contiguous().to(self.device))}, LAYERS)
+            times[key] = 1000 * min(seconds[key]) if key in seconds else 0.0
+            self.timed += 1
+            self._write(times)
+        return Latency.of(times[key]).ms if times[key] else None
 
     def network_times(
         self, before: nn.Module, after: nn.Module | None, image: ImageSize

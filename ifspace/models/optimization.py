@@ -28,6 +28,8 @@ from ifspace.models.decomposition import (
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace
 from ifspace.models.joint import Freedom, Redesign, apply_redesign, plan_redesign
+from ifspace.models.latencies import known_latency
+from ifspace.models.layer_times import LayerTimes
 from ifspace.models.measuring import Measurer
 from ifspace.models.plan_file import PlannedBlock
 from ifspace.models.recipe import Recipe
@@ -57,7 +59,9 @@ class OptimizationProblem:
     `widths`: whether widths are what meets the budgets, without blocks. `joint`: what may change
     together, in one search, instead of all that. `importance` and `keep_widths`: as for `narrow`.
     Budgets that are shares are of the network before. `measure`: times layers and blocks here,
-    instead of the latencies of the `search`; a budget of latency is of the whole network then.
+    instead of the latencies of the `search`; a budget of latency is of the whole network then. With
+    `widths` it times convolutions at the widths that are tried, and the network takes as much less
+    as they do.
     """
 
     blocks: Blocks | None = None
@@ -191,6 +195,8 @@ def optimize(
     if measure is not None:
         start_ms = measure.network_times(network.model, None, trace.image).before_ms
         amounts["latency_ms"] = start_ms
+        if problem.widths:
+            problem = replace(problem, search=replace(problem.search, latency=LayerTimes(measure)))
     if problem.freedom is None:
         problem = replace(problem, budgets=problem.budgets.of(amounts))
     before, start = report_on(trace, network.model, problem.alpha, cap=problem.cap), network
@@ -204,11 +210,14 @@ def optimize(
         trace, reorganized = _analyzed(network, trace, problem)
     if problem.freedom is not None:
         done = Optimization(problem, before, stages, reorganized, notes=notes)
-        return _redesigned(done, start, network, trace, deadline, progress)
+        if start_ms is not None:
+            done = replace(done, problem=_within_layers(problem, start_ms, before))
+        done = _redesigned(done, start, network, trace, deadline, progress)
+        return _with_times(done, start, start_ms)
     if problem.widths:
         left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         done = Optimization(problem, before, stages, reorganized, notes=notes)
-        return _narrowed(done, start, network, trace, left_s)
+        return _with_times(_narrowed(done, start, network, trace, left_s), start, start_ms)
     if problem.blocks is None and problem.plan is None:
         layers, fresh = _fresh_layers(start, network, trace, ())
         done = Optimization(
@@ -323,6 +332,42 @@ def _measured(
         measure.timed,
         measure.read,
     )
+
+
+def _within_layers(
+    problem: OptimizationProblem, start_ms: Fraction, before: Report
+) -> OptimizationProblem:
+    """Return a problem whose milliseconds of the network are those of its convolutions."""
+    budget_ms, source = problem.budgets.latency_ms, problem.search.latency
+    if budget_ms is None or source is None:
+        return problem  # a share is the same of both
+    layers_ms = known_latency(before, source).ms
+    budgets = problem.budgets.with_latency(budget_ms * layers_ms / start_ms)
+    return replace(problem, budgets=budgets)
+
+
+def _with_times(
+    done: Optimization, start: EditedNetwork, start_ms: Fraction | None
+) -> Optimization:
+    """Return an optimization with the times of the network before and after, where measured.
+
+    Predicted is that the network takes as much less as its convolutions do.
+    """
+    measure, source = done.problem.measure, done.problem.search.latency
+    if measure is None or source is None or start_ms is None:
+        return done
+    if done.network is None or done.after is None or done.network.edits.image is None:
+        return done
+    before_ms, after_ms = (known_latency(report, source).ms for report in (done.before, done.after))
+    times = measure.network_times(start.model, done.network.model, done.network.edits.image)
+    measured = MeasuredNetworks(
+        (start_ms, start_ms * after_ms / before_ms if before_ms else start_ms),
+        (times.before_ms, times.after_ms),
+        measure.about,
+        measure.timed,
+        measure.read,
+    )
+    return replace(done, measured=measured)
 
 
 def _fresh_layers(

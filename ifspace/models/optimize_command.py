@@ -256,10 +256,10 @@ _OPTIONS = (
     click.option(
         "--measure",
         is_flag=True,
-        help="Time the layers and all candidates here, at their own sizes, and the network before "
-        "and after in turn. Times are kept (~/.cache/ifspace); --latency-budget-ms, or such a "
-        "share as --latency 70%, is of the whole network then, --batch and --device say what is "
-        "timed.",
+        help="Time the layers and all candidates (with --widths the convolutions at other widths) "
+        "here, at their own sizes, and the network before and after in turn. Times are kept "
+        "(~/.cache/ifspace); --latency-budget-ms, or such a share as --latency 70%, is of the "
+        "whole network then, --batch and --device say what is timed.",
     ),
     floor_options(),
     click.option(
@@ -535,9 +535,9 @@ def check_combination(options: Mapping[str, Any]) -> None:
             "--classifier where blocks are not listed",
         ),
         (
-            options["measure"] and not (blocks or front),
-            ["measure", *(widths or present("joint", "stages_only") or ["no block"])],
-            "--measure with blocks or a budget for them",
+            options["measure"] and not (blocks or front or widths),
+            ["measure", *(present("joint", "stages_only") or ["no block"])],
+            "--measure with blocks, widths or a budget for them",
         ),
         (
             options["dry_run"],
@@ -566,7 +566,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
             [
                 *widths[:1],
                 *blocks,
-                *present("stages_only", "blocks_only", "measure", "joint"),
+                *present("stages_only", "blocks_only", "joint"),
             ],
             "widths without blocks, which --joint chooses too",
         ),

@@ -9,6 +9,7 @@ Reference: [3DRF] section 4.1 for the gain; the budgets are beyond the paper.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise, product
@@ -491,6 +492,16 @@ class Budgets:
             dtype=self.dtype or (DEFAULT_DTYPE if bytes_are_shared else None),
         )
         set_fields(budgets, shares=self.shares)
+        return budgets
+
+    def with_latency(self, latency_ms: Fraction) -> "Budgets":
+        """Return the budgets with another one of latency.
+
+        >>> Budgets(params="60%", latency_ms=4).with_latency(Fraction(1, 2)).latency_ms
+        Fraction(1, 2)
+        """
+        budgets = copy(self)
+        set_fields(budgets, latency_ms=latency_ms)
         return budgets
 
     @property

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 
 import ifspace.models as m
 from ifspace.bench.clock import Limits
-from ifspace.block import Composition
+from ifspace.block import Block, Composition
 from ifspace.errors import SettingError
 from ifspace.floors import Floors
 from ifspace.groups.full_field import front_blocks
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
+from ifspace.latency import Latency
 from ifspace.models.decomposition import plan_decomposition
-from ifspace.models.measuring import NetworkTimes
+from ifspace.models.layer_times import LayerTimes
+from ifspace.models.measuring import Measurer, NetworkTimes
 from ifspace.models.sources import on_shapes
 from ifspace.nn.block import LastAxisBlock
 from ifspace.reach import field_after
@@ -424,6 +426,35 @@ def test_networks_of_pointwise_layers_reach_three_fifths_of_their_parameters(nam
         assert params(changed.model) == plan.params[1] <= 0.6 * plan.params[0]
 
     on_shapes(lambda: m.network(name, image), check)
+
+
+@pytest.mark.slow
+def test_widths_are_timed_here(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sized = Block.parse("PW").at(20, 40)
+    measurer = Measurer()
+    ms = LayerTimes(measurer).find(sized, 4)
+    assert ms is not None
+    assert ms.ms > 0
+    assert (measurer.timed, LayerTimes(Measurer()).find(sized, 4)) == (4, ms)  # 16, 24 to 32, 48
+    monkeypatch.setattr(
+        "ifspace.models.measuring.Measurer.block_ms",
+        lambda _, sized, side, __=1: Fraction(sized.params * side**2, 10**4),
+    )
+    monkeypatch.setattr(
+        "ifspace.models.measuring.Measurer.network_times",
+        lambda *_: NetworkTimes(Fraction(40), Fraction(30), 5),
+    )
+    # What is in proportion to pairs of channels is so in between as well.
+    assert LayerTimes(measurer).find(sized, 4) == Latency(Fraction(800 * 16, 10**4))
+    for budget in (("--latency", "60%"), ("--latency-budget-ms", "24")):
+        report = run(*COMMAND, "--widths-only", *budget, "--measure", *JSON).json
+        before, after = (report[name]["latency_ms"] for name in ("before", "after"))
+        assert after <= 0.6 * before
+        assert report["measured"]["predicted_ms"] == pytest.approx([40, 40 * after / before])
+        assert report["measured"]["measured_ms"] == [40, 30]
 
 
 def test_blocks_for_wide_linear_layers_are_saved(tmp_path: Path) -> None:

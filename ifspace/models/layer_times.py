@@ -1,0 +1,98 @@
+"""Latencies of single layers at any numbers of channels, measured here on demand.
+
+What a layer takes is not proportional to its channels, and a search over widths asks for thousands
+of pairs of them. So plain and depthwise layers are timed at some numbers of channels, each at most
+half as many again as the one before, and in between the times are interpolated.
+"""
+
+from bisect import bisect_left
+from collections.abc import Collection
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from ifspace.block import SizedBlock
+from ifspace.errors import IfspaceError
+from ifspace.latency import Latency, Shape
+from ifspace.models.measuring import Measurer
+
+# Numbers of channels that layers are timed at; a number below the first is timed as it is.
+CHANNELS: Final = tuple(
+    channels for power in range(3, 15) for channels in (2**power, 3 * 2 ** (power - 1))
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerTimes:
+    """A source of latencies that times what it is asked for; they are kept in a file."""
+
+    measurer: Measurer
+
+    @property
+    def device(self) -> str | None:
+        """The name of the device."""
+        return self.measurer.device.type
+
+    @property
+    def dtype(self) -> str | None:
+        """The type of the numbers."""
+        return "fp32"
+
+    @property
+    def batch(self) -> int | None:
+        """The images in a batch."""
+        return self.measurer.batch
+
+    @property
+    def shapes(self) -> Collection[Shape]:
+        """The shapes that are known: none that could be listed."""
+        return ()
+
+    @property
+    def about(self) -> str:
+        """What the latencies hold under, in words."""
+        return self.measurer.about
+
+    def side_of(self, block: SizedBlock, stride: int) -> int | None:
+        """Return None: blocks are timed at any side."""
+        return None
+
+    def find(self, block: SizedBlock, side: int, stride: int = 1) -> Latency | None:
+        """Return the latency of a block at the side that it writes, None where it does not run."""
+        (layer, *more) = block.layers
+        if more or layer.layer.groups is not None:
+            return _latency(self.measurer.block_ms(block, side, stride))
+        inputs, outputs = _around(block.channels), _around(block.out_channels)
+        if not layer.conv.mixing:  # one number of channels
+            corners = {(c, c): share for c, share in inputs.items()}
+        else:
+            corners = {(a, b): p * q for a, p in inputs.items() for b, q in outputs.items()}
+        total = Fraction(0)
+        for (c_in, c_out), share in corners.items():
+            try:
+                sized = block.block.at(c_in, c_out)
+            except IfspaceError:
+                return None
+            ms = self.measurer.block_ms(sized, side, stride)
+            if ms is None:
+                return None
+            total += share * ms
+        return _latency(total)
+
+
+def _latency(ms: Fraction | None) -> Latency | None:
+    return None if ms is None else Latency(ms)
+
+
+def _around(channels: int) -> dict[int, Fraction]:
+    """Return the numbers of channels around a number that are timed, with their shares.
+
+    >>> _around(64), _around(20), _around(3)
+    ({64: Fraction(1, 1)}, {16: Fraction(1, 2), 24: Fraction(1, 2)}, {3: Fraction(1, 1)})
+    """
+    place = bisect_left(CHANNELS, channels)
+    if not 0 < place < len(CHANNELS) or CHANNELS[place] == channels:
+        return {channels: Fraction(1)}
+    low, high = CHANNELS[place - 1 : place + 1]
+    share = Fraction(channels - low, high - low)
+    return {low: 1 - share, high: share}
