@@ -219,15 +219,15 @@ GOALS: Final[Mapping[str, Budgets]] = {
     "50% of the parameters": Budgets(params="50%"),
     "70% of the latency": Budgets(latency_ms="70%"),
 }
-# What `ifspace optimize` does with a budget: alone with --measure, and with --stages-only,
-# --widths-only and --joint beside --latency MODEL.
+# What `ifspace optimize` does with a budget: alone and with --widths-only beside --measure, with
+# --stages-only and --joint beside --latency MODEL.
 WAYS: Final[Mapping[str, Callable[[Budgets, Search], OptimizationProblem]]] = {
     "blocks": lambda budgets, _: OptimizationProblem(
         blocks=Blocks(FRONT), budgets=budgets, keep_stages=True, measure=Measurer()
     ),
     "stages": lambda budgets, search: OptimizationProblem(budgets=budgets, search=search),
-    "widths": lambda budgets, search: OptimizationProblem(
-        budgets=budgets, keep_stages=True, widths=True, search=search
+    "widths": lambda budgets, _: OptimizationProblem(
+        budgets=budgets, keep_stages=True, widths=True, measure=Measurer()
     ),
     "joint": lambda budgets, search: OptimizationProblem(
         budgets=budgets, joint=Freedom(), search=search
@@ -577,9 +577,9 @@ def _write(folder: Path, rows: Mapping[Key, Row], threads: int) -> None:
         "layers, or two where one steps over the number, widths in multiples of 8) at as many "
         "parameters: parameters, MACs and time over the original's, the least times of runs that "
         "take turns. "
-        "*predicted*: the latency that the answer says, of *blocks* that of the network with "
-        "`--measure`, of other ways what the model of `ifspace bench` predicts for all "
-        f"convolutions ({MODEL}), of which their latency budget is too. *error*: how far the "
+        "*predicted*: the latency that the answer says, of *blocks* and *widths* that of the "
+        "network with `--measure`, of other ways what the model of `ifspace bench` predicts for "
+        f"all convolutions ({MODEL}), of which their latency budget is too. *error*: how far the "
         "outputs are from those of the network written as plain torch (`--save net.py`) and, of "
         "narrowed ones, from the original's with the weights of the removed channels set to zero, "
         "over the largest of them; where layer norms see fewer channels the latter differ. "
