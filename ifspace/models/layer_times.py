@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from ifspace.block import SizedBlock
+from ifspace.block import SizedBlock, SizedLayer
 from ifspace.errors import IfspaceError
 from ifspace.latency import Latency, Shape
 from ifspace.models.measuring import Measurer
@@ -78,6 +78,31 @@ class LayerTimes:
                 return None
             total += share * ms
         return _latency(total)
+
+    # Blocks are timed as a whole, and no form is a sum over layers.
+
+    def lacks(self, block: SizedBlock, side: int, stride: int = 1) -> frozenset[str]:
+        """Return the empty set: what runs is timed."""
+        return frozenset()
+
+    @property
+    def layer_forms(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def ms_in(self, form: str, block: SizedBlock, side: int, stride: int = 1) -> float | None:
+        """Return None."""
+        return None
+
+    def layer_ms(self, form: str, layer: SizedLayer, side: int, stride: int = 1) -> float | None:
+        """Return None."""
+        return None
+
+    def blocks_at(
+        self, channels: int, out_channels: int, side: int, stride: int
+    ) -> tuple[str, ...]:
+        """Return none: any block is timed."""
+        return ()
 
 
 def _latency(ms: Fraction | None) -> Latency | None:
