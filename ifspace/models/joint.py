@@ -771,16 +771,17 @@ def _limits(
 
 
 def _narrowed_alike(free: JointProblem, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the network costs with all widths narrowed alike, within limits."""
-    totals: dict[str, Any] = {}
+    """Return what the network costs with all widths narrowed alike, within limits.
+
+    As it is where none of them keeps the limits: only blocks or fewer units do then.
+    """
     bounded = replace(free, limits=limits)
     for part in range(_RATIOS, 0, -1):
         counts = tuple(width.nearest(Fraction(part, _RATIOS)) for width in free.widths)
         plan = JointPlan(bounded, counts, free.start.present, free.start.chosen)
-        totals = plan.totals
         if plan.is_within:
-            break
-    return totals
+            return plan.totals
+    return free.start.totals
 
 
 def _hint(problem: JointProblem, counts: Counts | None) -> JointPlan | None:
