@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-entropy bench-kernels kernels-aot bench-blocks bench-models reproduction coverage report results test-gpu bench-gpu test-page clean
+.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-entropy bench-kernels kernels-aot bench-blocks bench-models long-words reproduction coverage report results test-gpu bench-gpu test-page clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ faults: $(VENV)/.test  ## thousands of wrong arguments and damaged files, into r
 	mkdir -p $(VENV)/faults
 	$(BIN)/python -m benchmarks.faults --journal $(VENV)/faults/runs.jsonl
 	$(BIN)/python -m benchmarks.killed_runs
+
+long-words: $(VENV)/.test  ## the search of blocks of up to 12 layers, into results/; goes on
+	$(BIN)/python -m benchmarks.long_words $(VENV)/long-words
 
 reproduction: $(VENV)/.plots  ## write what the papers print beside what comes out
 	$(BIN)/python -m experiments.reproduction

@@ -702,8 +702,12 @@ def processes_for(jobs: int | None, seconds: float) -> int:
 
 
 def process_mib(seconds: float) -> float:
-    """Return about how much memory a process takes for work of a duration, in MiB."""
-    return 180 + 28 * seconds
+    """Return about how much memory a process takes for work of a duration, in MiB.
+
+    It grows with the work up to about 9 layers at 64 channels; 12 layers, which take thirty times
+    as long, have the states of six layers at most in memory, and a part of the designs.
+    """
+    return 180 + 28 * min(seconds, 25.0)
 
 
 # From this rough estimate on the first lengths are timed, up to one that takes so long.

@@ -1,21 +1,23 @@
 """Engines as each other's witness: halves, of one copy or several, and the walk from the input."""
 
 import random
+from itertools import product
 
 import pytest
 
+from ifspace.block import Block, Layer
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.alphabet import (
     Alphabet,
     Letters,
 )
-from ifspace.enumerate.compositions import candidates
+from ifspace.enumerate.compositions import candidates, is_dropped
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch
 from ifspace.enumerate.halves import HalfSearch
+from ifspace.enumerate.oracle import passes
 from ifspace.enumerate.repeated import RepeatedSearch
 from ifspace.enumerate.search import engine_for
-
-NO_PW = ("GC", "DW", "GPW", "RPW", "SH")
+from ifspace.kinds import find_kind
 
 
 class Everything:
@@ -42,7 +44,6 @@ def sequences_up_to(length: int, alphabet: Alphabet) -> list[Letters]:
     ("length", "arguments"),
     [
         (4, {"channels": 12}),
-        (5, {"channels": 12, "kinds": NO_PW, "overlaps": ("1/2",)}),
         (4, {"channels": 12, "compact": "subset"}),
         (4, {"channels": 16}),
         (4, {"channels": 16, "compact": "kernels"}),
@@ -99,3 +100,39 @@ def test_a_sequence_that_is_given_twice_is_answered_once() -> None:
     twice = HalfSearch(alphabet).cheapest(sequences * 2)
     assert twice == HalfSearch(alphabet).cheapest(sequences)
     assert HalfSearch(alphabet).cheapest([]) == {}
+
+
+@pytest.mark.slow
+def test_eight_layers_by_halves_by_the_forward_walk_and_by_every_choice() -> None:
+    setting = EnumerationSetting(channels=6, max_len=8, overlaps=("0",))
+    alphabet = Alphabet(setting)
+    by_halves, by_walk = (
+        {
+            kinds: answers[letters]
+            for kinds, letters in listed
+            if answers[letters] is not None and not is_dropped(kinds, "whole")
+        }
+        for engine in (HalfSearch(alphabet), ForwardSearch(alphabet, ExactAlgebra(alphabet)))
+        for listed in [list(candidates(alphabet, engine, [setting.usable_kinds] * 8))]
+        for answers in [engine.cheapest(letters for _, letters in listed)]
+    )
+    assert len(by_halves) > 100
+    assert by_halves == by_walk
+    choose = random.Random(8)
+    sample = choose.sample(sorted(by_halves), 8)
+    for _ in range(24):
+        kinds = [*choose.choices(["PW", "GPW", "RPW", "SH"], k=7), choose.choice(["DW", "GC"])]
+        sample.append(tuple(choose.sample(kinds, 8)))
+    for kinds in sample:
+        choices = [
+            [
+                Layer(kind, groups, overlap, order=order)
+                for groups, overlap, order in find_kind(kind).choices(6, 6, setting.overlaps)
+            ]
+            for kind in kinds
+        ]
+        blocks = (block for block in map(Block, product(*choices)) if passes(block, setting))
+        least = min((block.at(6).params for block in blocks), default=None)
+        solution = by_halves.get(kinds)
+        neutral = sum(alphabet.letters[x].fixed_cost for x in alphabet.all_letters(kinds) or ())
+        assert least == (solution and solution.cost + neutral), kinds
