@@ -274,20 +274,23 @@ def _digest(quotient: _Quotient) -> str:
     if not quotient.mixings:
         digest.update(repr((about, quotient.levels)).encode())
         return digest.hexdigest()
-    import igraph
+    from igraph import GraphBase  # without the attributes that Graph looks for
 
     coloured = _Coloured.of(quotient)
     palette = sorted(set(coloured.colours))
     numbers = {colour: number for number, colour in enumerate(palette)}
     colours = [numbers[colour] for colour in coloured.colours]
-    graph = igraph.Graph(n=len(colours), edges=np.concatenate(coloured.edges))
-    graph.vs["colour"] = colours
-    # igraph has to apply the permutation: indexing the ends of the edges by it would apply, in
-    # igraph 1.0, the inverse, and the result would not be canonical.
-    labelled = graph.permute_vertices(graph.canonical_permutation(sh=_SPLITTING, color=colours))
-    edges = np.sort(np.array(labelled.get_edgelist(), dtype=np.int64).reshape(-1, 2), axis=1)
-    digest.update(repr((about, coloured.sizes, palette, labelled.vs["colour"])).encode())
-    digest.update(edges[np.lexsort(edges.T)].tobytes())
+    edges = np.concatenate(coloured.edges)
+    graph = GraphBase(len(colours), edges.data)
+    # Vertex n of the labelled graph is vertex order[n] of this one: `Graph.permute_vertices` would
+    # make the same of it, but takes as long as the labelling.
+    order = np.array(graph.canonical_permutation(sh=_SPLITTING, color=colours))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    labels = [colours[vertex] for vertex in order.tolist()]
+    digest.update(repr((about, coloured.sizes, palette, labels)).encode())
+    labelled = np.sort(place[edges], axis=1)
+    digest.update(labelled[np.lexsort(labelled.T)].tobytes())
     return digest.hexdigest()
 
 
