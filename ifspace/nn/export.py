@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ifspace.errors import DeviceError, IfspaceError, KernelError, OutputError, SettingError
 from ifspace.kernels.chain.operator import decompositions as chain_decompositions
@@ -112,7 +113,9 @@ def exported(
     with _evaluated(module), torch.no_grad(), _without_noise():
         try:
             module(batch[:2])  # its errors are clearer than those with a symbolic batch size
-            program = torch.export.export(module, (batch,), dynamic_shapes=sizes)
+            # Decomposed while it is traced: `run_decompositions` would trace the program again.
+            with _Decomposed():
+                return torch.export.export(module, (batch,), dynamic_shapes=sizes)
         except IfspaceError:
             raise
         except Exception as error:
@@ -123,10 +126,18 @@ def exported(
                 remedy="call the module with the example first",
                 argument="example",
             ) from error
-        decomposed: torch.export.ExportedProgram = program.run_decompositions(
-            rpw_decompositions() | chain_decompositions()
-        )
-    return decomposed
+
+
+class _Decomposed(TorchFunctionMode):
+    """Replace the operators of ifspace by those of torch that compute the same."""
+
+    def __init__(self) -> None:
+        self._table = rpw_decompositions() | chain_decompositions()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self._table.get(func, func)(*args, **(kwargs or {}))
 
 
 def _check_arguments(module: Any, example: Any, path: Any) -> None:
