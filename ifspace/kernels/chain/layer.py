@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ifspace.kernels.chain import dots, tiles
+from ifspace.kernels.chain import dots, panels, tiles
 from ifspace.kernels.chain.stages import Chain, Stage, gradient_of
 
 
@@ -18,11 +18,16 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stage: Stage) -> Ten
     `weight`: C_out fan-in k k numbers in any shape, `bias` [C_out] or None.
     """
     bias = None if bias is None else bias.float().contiguous()
-    return tiles.run(x, weight.float().contiguous(), bias, _chain_of(stage))
+    weight = weight.float().contiguous()
+    if panels.fits(x, stage):
+        return panels.forward(x, weight, bias, stage)
+    return tiles.run(x, weight, bias, _chain_of(stage))
 
 
 def input_grad(grad: Tensor, weight: Tensor, stage: Stage) -> Tensor:
     """Return the gradient [N, C_in, H, W] by x of a stage of stride 1, for grad [N, C_out, ...]."""
+    if panels.fits_gradient(grad, stage):
+        return panels.input_grad(grad, weight.float().contiguous(), stage)
     backward = gradient_of(stage)
     order = torch.from_numpy(backward.weight_order)
     turned = weight.reshape(-1).index_select(0, order).float()

@@ -1520,3 +1520,263 @@ def add_parts(sums, output, plan, begin, end):
         own = sums + 4 * word_at(piece, PIECE_SUMS)
         target = output + 4 * word_at(piece, PIECE_OUTPUT)
         add_part_vectors(own, floats, parts, target, word_at(piece, PIECE_COUNT))
+
+
+# ---- pointwise layers of channels_last tensors with windows that many filters read: no transposing
+
+
+class Panel(NamedTuple):
+    """A compiled loop over pixels: so many at a time, and vectors of `lanes` channels of a result.
+
+    Every product of the two has a vector of sums in a register.
+    """
+
+    pixels: int
+    vectors: int
+    lanes: int = LANES
+
+
+PANELS: Final = (
+    *((Panel(6, 4), Panel(8, 3), Panel(8, 2)) if LANES == 16 else (Panel(4, 3), Panel(6, 2))),
+    Panel(8, 1),
+    Panel(8, 1, HALF),
+)
+MOST_PANEL: Final = max(panel.pixels for panel in PANELS)
+
+# Words of a block of a panel: the place of its first channel in the result and in the biases, which
+# of `PANELS` computes it, its first run and their number.
+BLOCK_RESULT, BLOCK_BIAS, BLOCK_PANEL, BLOCK_RUN, BLOCK_RUNS = range(5)
+PANEL_BLOCK_WORDS: Final = 5
+
+# Words of a run: of taps whose channels of the source are equally far apart, and their vectors of
+# weights too. The first of each, from one to the next, how many.
+RUN_CHANNEL, RUN_CHANNEL_STEP, RUN_WEIGHT, RUN_WEIGHT_STEP, RUN_TAPS = range(5)
+RUN_WORDS: Final = 5
+
+# Words of the plan of such a layer. TILE pixels are computed at a time; where there are several
+# WINDOWS the results of each stand together in the memory of a thread, EACH of them, and take turns
+# in the tensor.
+(
+    PANEL_C_IN,
+    PANEL_C_OUT,
+    PANEL_TILE,
+    PANEL_BLOCKS,
+    PANEL_BLOCK_COUNT,
+    PANEL_RUNS,
+    PANEL_WINDOWS,
+    PANEL_EACH,
+) = range(8)
+PANEL_PLAN_WORDS: Final = 8
+
+
+def _panel_loop(builder: Any, arguments: Any, panel: Panel) -> None:
+    """Write the loop over the pixels of a block; see `run_panel`."""
+    x, weights, biases, y, block, runs, x_row, y_row, pixels = arguments
+    kind = ir.VectorType(FLOAT, panel.lanes)
+    rows, vectors = range(panel.pixels), range(panel.vectors)
+
+    def word(base: Any, number: int) -> Any:
+        return builder.load(_at(builder, base, _int(number), INT64))
+
+    def address(base: Any, index: Any) -> Any:
+        return builder.add(base, builder.mul(index, _int(4)))
+
+    def pointer(base: Any, number: int) -> Any:
+        return builder.bitcast(_at(builder, base, _int(number * panel.lanes)), kind.as_pointer())
+
+    def load(base: Any, number: int) -> Any:
+        vector = builder.load(pointer(base, number))
+        vector.align = 4
+        return vector
+
+    y = address(y, word(block, BLOCK_RESULT))
+    runs = builder.add(runs, builder.mul(word(block, BLOCK_RUN), _int(8 * RUN_WORDS)))
+    run_count = word(block, BLOCK_RUNS)
+    totals = [[cgutils.alloca_once(builder, kind) for _ in vectors] for _ in rows]
+    starts = [
+        cgutils.alloca_once_value(builder, ir.Constant(kind, [0.0] * panel.lanes)) for _ in vectors
+    ]
+    with builder.if_then(builder.icmp_signed("!=", biases, _int(0))):
+        own = address(biases, word(block, BLOCK_BIAS))
+        for j in vectors:
+            builder.store(load(own, j), starts[j])
+    steps = builder.sdiv(builder.add(pixels, _int(panel.pixels - 1)), _int(panel.pixels))
+    latest = builder.sub(pixels, _int(panel.pixels))
+    with cgutils.for_range(builder, steps) as turn:
+        pixel = builder.mul(turn.index, _int(panel.pixels))
+        late = builder.icmp_signed(">", pixel, latest)
+        pixel = builder.select(late, latest, pixel)
+        for j in vectors:
+            first = builder.load(starts[j])
+            for i in rows:
+                builder.store(first, totals[i][j])
+        place = address(x, builder.mul(pixel, x_row))
+        with cgutils.for_range(builder, run_count) as run_turn:
+            run = builder.add(runs, builder.mul(run_turn.index, _int(8 * RUN_WORDS)))
+            source = address(place, word(run, RUN_CHANNEL))
+            factors = address(weights, word(run, RUN_WEIGHT))
+            source_step = builder.mul(word(run, RUN_CHANNEL_STEP), _int(4))
+            factor_step = builder.mul(word(run, RUN_WEIGHT_STEP), _int(4))
+            with _rolled_range(builder, word(run, RUN_TAPS)) as tap:
+                at = builder.add(source, builder.mul(tap.index, source_step))
+                own = builder.add(factors, builder.mul(tap.index, factor_step))
+                reads = [load(own, j) for j in vectors]
+                for i in rows:
+                    number = builder.load(_at(builder, at, builder.mul(_int(i), x_row)))
+                    factor = _splat(builder, number, panel.lanes)
+                    for j in vectors:
+                        total = builder.load(totals[i][j])
+                        builder.store(
+                            _call(builder, "fmuladd", factor, reads[j], total), totals[i][j]
+                        )
+        target = address(y, builder.mul(pixel, y_row))
+        for i in rows:
+            own = address(target, builder.mul(_int(i), y_row))
+            for j in vectors:
+                builder.store(builder.load(totals[i][j]), pointer(own, j)).align = 4
+
+
+@intrinsic
+def run_panel(
+    typing_context: Any,
+    x: Any,
+    weights: Any,
+    biases: Any,
+    y: Any,
+    block: Any,
+    runs: Any,
+    x_row: Any,
+    y_row: Any,
+    pixels: Any,
+) -> Any:
+    """Compute the results of a block for some pixels, `MOST_PANEL` of them or more.
+
+    `x` ... `runs`: addresses, of which that of the biases may be 0; `x_row`, `y_row`: elements from
+    a pixel to the next.
+    """
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        number = builder.load(_at(builder, arguments[4], _int(BLOCK_PANEL), INT64))
+        _switch(
+            builder, number, PANELS, lambda *panel: _panel_loop(builder, arguments, Panel(*panel))
+        )
+        return _nothing()
+
+    return types.void(*(types.intp,) * 9), code
+
+
+# How many rows of vectors are riffled at a time.
+RIFFLES: Final = tuple(1 << power for power in range(1, LANES.bit_length()))
+
+
+def _riffled(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Return the elements of vectors in turn: the first of each, then the second of each ...
+
+    A riffle of the first half with the second takes the highest bit of an element's place to the
+    lowest; after as many as the number of the vector has bits, its bits are the lowest ones.
+    """
+    kind, half = ir.VectorType(INT32, LANES), len(vectors) // 2
+    orders = [
+        ir.Constant(kind, [start + lane // 2 + lane % 2 * LANES for lane in range(LANES)])
+        for start in (0, LANES // 2)
+    ]
+    for _ in range(len(vectors).bit_length() - 1):
+        vectors = [
+            builder.shuffle_vector(vectors[i], vectors[i + half], order)
+            for i in range(half)
+            for order in orders
+        ]
+    return vectors
+
+
+def _riffle_loop(builder: Any, arguments: Any, rows: int) -> None:
+    """Write the loop over the results of a pixel; see `riffle`."""
+    source, target, windows, count = arguments
+    with cgutils.for_range(builder, builder.sdiv(windows, _int(rows))) as part:
+        first = builder.mul(part.index, _int(rows))
+        with cgutils.for_range(builder, builder.sdiv(count, _int(LANES))) as turn:
+            column = builder.mul(turn.index, _int(LANES))
+            starts = [builder.mul(builder.add(first, _int(i)), count) for i in range(rows)]
+            vectors = [_load(builder, source, builder.add(start, column)) for start in starts]
+            place = builder.add(builder.mul(column, windows), first)
+            step = windows if rows == LANES else _int(LANES)
+            for i, vector in enumerate(_riffled(builder, vectors)):
+                at = builder.add(place, builder.mul(_int(i), step))
+                _store(builder, vector, target, at)
+
+
+@intrinsic
+def riffle(typing_context: Any, source: Any, target: Any, windows: Any, count: Any) -> Any:
+    """Write the results [windows, count] of a pixel as [count, windows].
+
+    `windows` is one of `RIFFLES` or a multiple of the largest, `count` one of `LANES`.
+    """
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        windows, most = arguments[2], _int(RIFFLES[-1])
+        rows = builder.select(builder.icmp_signed("<", windows, most), windows, most)
+        done = builder.append_basic_block("riffled")
+        switch = builder.switch(rows, done)
+        for rows in RIFFLES:
+            case = builder.append_basic_block(f"riffle{rows}")
+            switch.add_case(_int(rows), case)
+            builder.position_at_end(case)
+            _riffle_loop(builder, arguments, rows)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return _nothing()
+
+    return types.void(*(types.intp,) * 4), code
+
+
+@Entry
+def run_panels(x, y, scratch, weights, biases, plan, pixels, begin, end):
+    """Compute the tiles `begin` to `end` of a pointwise layer.
+
+    `x` [pixels, C_in], `y` [pixels, C_out]; `scratch`: memory of this thread for the results of a
+    tile; `weights`, `biases`: as the blocks read them; `plan`: words.
+    """
+    c_in, c_out = word_at(plan, PANEL_C_IN), word_at(plan, PANEL_C_OUT)
+    tile, count = word_at(plan, PANEL_TILE), word_at(plan, PANEL_BLOCK_COUNT)
+    windows, each = word_at(plan, PANEL_WINDOWS), word_at(plan, PANEL_EACH)
+    for number in range(begin, end):
+        first = min(number * tile, pixels - tile)
+        x_tile, y_tile = x + 4 * first * c_in, y + 4 * first * c_out
+        x_next, y_next = x_tile + 4 * tile * c_in, y_tile + 4 * tile * c_out
+        ahead = min(tile, pixels - tile - first) if number + 1 < end else 0
+        for index in range(count):
+            block = word_at(plan, PANEL_BLOCKS) + 8 * PANEL_BLOCK_WORDS * index
+            target = scratch if windows > 1 else y_tile
+            runs = word_at(plan, PANEL_RUNS)
+            run_panel(x_tile, weights, biases, target, block, runs, c_in, c_out, tile)
+            share = ahead * index // count
+            more = ahead * (index + 1) // count - share
+            prefetch(x_next + 4 * c_in * share, 4 * c_in * more)
+            prefetch_to_write(y_next + 4 * c_out * share, 4 * c_out * more)
+        if windows > 1:
+            for pixel in range(tile):
+                place = 4 * pixel * c_out
+                riffle(scratch + place, y_tile + place, windows, each)
+
+
+# Words of `LANES` filters that are packed: the place of their weights, where those are written, and
+# from a tap to the next there.
+PACK_SOURCE, PACK_TARGET, PACK_TARGET_ROW = range(3)
+PACK_WORDS: Final = 3
+
+
+@Entry
+def pack_filters(weights, packed, units, taps, source_row, begin, end):
+    """Write the weights of the units `begin` to `end` of filters as [tap, filter].
+
+    `source_row`: from the weights of a filter of a unit to those of the next; `units`: words.
+    """
+    for number in range(begin, end):
+        unit = units + 8 * PACK_WORDS * number
+        source = weights + 4 * word_at(unit, PACK_SOURCE)
+        target = packed + 4 * word_at(unit, PACK_TARGET)
+        row = word_at(unit, PACK_TARGET_ROW)
+        for tap in range(0, taps, LANES):
+            columns = min(LANES, taps - tap)
+            place = target + 4 * tap * row
+            transpose_float32(source + 4 * tap, source_row, LANES, columns, place, row)

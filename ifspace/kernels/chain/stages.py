@@ -288,7 +288,7 @@ class InputGradient(Convolution):
         """The filters of the stage that are read together, with the channels that they read."""
         assert self.of is not None
         alike: dict[bytes, tuple[Index, list[int]]] = {}
-        for channel, pairs in enumerate(self._pairs):
+        for channel, pairs in enumerate(self.pairs):
             readers = pairs // self.of.fan_in
             alike.setdefault(readers.tobytes(), (readers, []))[1].append(channel)
         return tuple(Window(readers, np.array(channels)) for readers, channels in alike.values())
@@ -321,7 +321,7 @@ class InputGradient(Convolution):
         for family in self.families:
             for part in family.parts():
                 channels = family.filters[part]
-                pairs = [(self._pairs[c][:, None] * len(taps) + taps).ravel() for c in channels]
+                pairs = [(self.pairs[c][:, None] * len(taps) + taps).ravel() for c in channels]
                 is_shifted = family.first[part.start] != family.first[part.stop - 1]
                 order = np.stack(pairs, axis=0 if is_shifted else 1)
                 steps[channels] = 1 if is_shifted else len(channels)
@@ -333,7 +333,7 @@ class InputGradient(Convolution):
         return first, steps, np.concatenate(orders)
 
     @cached_property
-    def _pairs(self) -> list[Index]:
+    def pairs(self) -> list[Index]:
         """For each channel the places in `reads`, flat, where a filter reads it.
 
         They are in the order of the filters' windows: the first is the one that begins the furthest

@@ -191,7 +191,7 @@ def test_the_loops_are_tried_out_of_reach_of_the_callers_modes() -> None:
 
 
 def test_without_numba_torch_computes_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("layer", "dots", "outer", "tiles", "loops"):
+    for module in ("layer", "dots", "outer", "panels", "tiles", "loops"):
         monkeypatch.delitem(sys.modules, f"ifspace.kernels.chain.{module}", raising=False)
         monkeypatch.delattr(chain, module, raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
