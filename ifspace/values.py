@@ -388,6 +388,15 @@ def decimal(text: str) -> float:
     return float(text)
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, which gets an s unless `plural` says how it ends.
+
+    >>> counted(1, "layer"), counted(1_000, "layer"), counted(2, "patch", "patches")
+    ('1 layer', '1,000 layers', '2 patches')
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def listed(names: Iterable[str]) -> str:
     """Return the names as a reader lists them.
 

@@ -544,7 +544,7 @@ class Channels:
                 )
             for group in groups:
                 ids = np.flatnonzero(np.isin(self.class_of, group.classes))
-                kept.walk.edges.fix(ids, f"kept, as it matches {pattern}")
+                kept.walk.edges.fix(ids, f"matches {pattern}, or goes with what does")
         return kept.with_fixed({})
 
     def nodes_of(self, group: "ChannelGroup") -> list[int]:

@@ -60,7 +60,7 @@ from ifspace.stages.replacement import (
     Site,
     best_replacement,
 )
-from ifspace.values import choice
+from ifspace.values import choice, counted
 
 # What the filters of blocks read at least that nobody lists: fewer channels train and run badly.
 LEAST_FAN_IN: Final = 8
@@ -887,6 +887,14 @@ def _check_timed(options: Mapping[ReplaceableConv, Sequence[Replacement]]) -> No
 def _shapes(conv: ReplaceableConv, sized: SizedBlock) -> tuple[str, ...]:
     """Return the shapes of a block at all calls of a layer, as `ifspace bench --predict` does."""
     return tuple(shape_text(sized, size[0], conv.stride) for _, size in conv.calls)
+
+
+def lowered_note(floors: Floors, least_fan_in: int) -> str:
+    """Return that blocks read fewer channels than the floors ask for."""
+    return (
+        f"filters read at least {counted(least_fan_in, 'channel')}, since nothing keeps the "
+        f"budgets where they read {floors.least_fan_in}"
+    )
 
 
 def latency_of_calls(

@@ -25,7 +25,13 @@ from ifspace.errors import IfspaceError, SettingError
 from ifspace.groups.full_field import front_blocks
 from ifspace.memory import DEFAULT_DTYPE, Schedule, bytes_of
 from ifspace.models.channel_groups import Channels, LayerCall
-from ifspace.models.decomposition import Layers, Search, amounts_of, latency_of_calls
+from ifspace.models.decomposition import (
+    Layers,
+    Search,
+    amounts_of,
+    latency_of_calls,
+    lowered_note,
+)
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace, TracedLayer
@@ -73,6 +79,8 @@ _STEPS_AROUND: Final = 2
 # Widths narrowed alike are compared at so many ratios.
 _RATIOS: Final = 64
 _MARGIN: Final = Fraction(9, 10)
+# Objectives that a network within the budgets is best for as it is.
+_KEEPING: Final = ("macs-3/4", "most-macs", "most-params", "keep", "weights")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +128,11 @@ class Redesign:
         """Whether there is a plan within the budgets."""
         return self.answer.best is not None
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the network stays as it is."""
+        return not (self.removed or self.blocks or any(x.before != x.after for x in self.widths))
+
     def check(self) -> None:
         """Check that there is a plan within the budgets. Raises: SettingError."""
         if not self.is_solved:
@@ -128,7 +141,8 @@ class Redesign:
     def budgets_error(self) -> SettingError:
         """Return the error for budgets that nothing keeps."""
         limits = self.budgets.limits
-        return budgets_error("design", self.answer, limits, "raise the budget")
+        follow = {name: x for name, x in self.limits.items() if name not in limits}
+        return budgets_error("design", self.answer, limits, "raise the budget", follow=follow)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,7 +170,8 @@ def redesign(
     `ifspace.stages.joint.ORDERS`, "macs-3/4" if it has none; its `latency` makes a budget of
     latency that of all convolutions, and without one keeps it at what it is. Importance and
     multiple are those of `narrow`. An amount without a budget is at most 9/10 of what it is where
-    all widths are narrowed alike, and never more than before.
+    all widths are narrowed alike, and never more than before. A network that keeps the budgets
+    stays as it is, but for an objective that makes an amount least.
 
     >>> model = nn.Sequential(nn.Conv2d(8, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 1), nn.ReLU(),
     ...                       nn.Conv2d(64, 8, 1))
@@ -230,8 +245,10 @@ def plan_redesign(
     limit_s = search.time_limit_s
     deadline = None if limit_s is None else time.monotonic() + limit_s
     parts = _Parts(network, trace, freedom, search, multiple)
-    budgets = budgets.of({**amounts_of(trace, budgets.dtype), "latency_ms": parts.latency_ms})
+    amounts = {**amounts_of(trace, budgets.dtype), "latency_ms": parts.latency_ms}
+    budgets = budgets.of(amounts)
     budgets.check((*_SUMMED, "latency_ms", "peak_memory"))
+    objective = search.objective or WIDTHS_OBJECTIVE
     if "latency_ms" in budgets.bounded and search.latency is None:
         raise SettingError.because(
             "nothing says how long the layers take",
@@ -240,10 +257,16 @@ def plan_redesign(
             remedy="give latencies too",
             argument="latency_budget_ms",
         )
+    known = {name: x for name, x in amounts.items() if x is not None}
+    is_kept = known.keys() >= set(budgets.bounded) and not budgets.exceeded(known)
+    if is_kept and objective in _KEEPING:
+        plan, counts = _unchanged(parts, budgets, objective)
+        return plan, _narrowed_copy(parts, plan, counts, importance)
     while True:
-        plan, counts = _solve(
-            parts, budgets, search.objective or WIDTHS_OBJECTIVE, importance, deadline
-        )
+        plan, counts = _solve(parts, budgets, objective, importance, deadline)
+        lowest = parts.search.floors.least_fan_in
+        if plan.is_solved and lowest < search.floors.least_fan_in:
+            plan = replace(plan, notes=(*plan.notes, lowered_note(search.floors, lowest)))
         if plan.answer.best is None:
             lower = _lowered(parts)
             if lower is None:
@@ -269,10 +292,7 @@ def _lowered(parts: "_Parts") -> "_Parts | None":
     if not search.lower_floors or fan_in == 1 or not parts.freedom.blocks:
         return None
     search = replace(search, floors=search.floors.but("least_fan_in", fan_in // 2))
-    lower = _Parts(parts.network, parts.trace, parts.freedom, search, parts.multiple)
-    note = f"filters of blocks read at least {fan_in // 2} channels: with {fan_in} nothing fits"
-    lower.notes = [*parts.notes, note]
-    return lower
+    return _Parts(parts.network, parts.trace, parts.freedom, search, parts.multiple)
 
 
 class _Parts:
@@ -690,6 +710,18 @@ def _solve(
     return _redesign(parts, budgets, objective, answer, best_problem, every)
 
 
+def _unchanged(parts: _Parts, budgets: Budgets, objective: str) -> tuple[Redesign, Counts]:
+    """Return the plan that changes nothing, for a network that keeps the budgets as it is."""
+    every = tuple(width_of(group, parts.multiple) for group in parts.channels.groups)
+    widths = tuple(replace(width, counts=(width.most,)) for width in every)
+    limits = dict(budgets.limits)
+    if limits.pop("peak_memory", None) is not None:
+        limits[PEAK] = budgets.peak_elements or 0
+    problem = parts.problem(widths, limits, objective)
+    answer = Answer(Status.OPTIMAL, None, (problem.start,))
+    return _redesign(parts, budgets, objective, answer, problem, every)
+
+
 def _rounds(
     parts: _Parts,
     problem: JointProblem,
@@ -758,7 +790,7 @@ def _limits(
     limits: dict[str, Any] = dict(budgets.limits)
     if limits.pop("peak_memory", None) is not None:
         limits[PEAK] = budgets.peak_elements
-    if parts.freedom.widths:
+    if parts.freedom.widths and parts.channels.groups:
         least = replace(free.start, counts=tuple(width.counts[0] for width in free.widths)).totals
         follows = alike or _narrowed_alike(free, limits)
         for name in _SUMMED:
@@ -825,6 +857,12 @@ def _redesign(
         peak = {PEAK: bytes_of(totals[PEAK], dtype)} if PEAK in totals else {}
         return {**totals, **peak}
 
+    removed = [names for names, there in zip(parts.units, present, strict=True) if not there]
+    gone = [name for names in removed for name in names]
+
+    def stays(layer: str) -> bool:
+        return not any(within(layer, name) for name in gone)
+
     plan = Redesign(
         budgets,
         objective,
@@ -833,10 +871,11 @@ def _redesign(
         answer,
         (sum(len(x.counts) for x in problem.widths), sum(len(x.counts) for x in every)),
         tuple(
-            GroupWidth(group.layers, group.width, count * group.channels)
+            GroupWidth(layers, group.width, count * group.channels)
             for group, count in zip(groups, counts, strict=True)
+            if (layers := tuple(filter(stays, group.layers)))
         ),
-        tuple(names for names, there in zip(parts.units, present, strict=True) if not there),
+        tuple(removed),
         tuple((len(stage), sum(present[n] for n in stage)) for stage in parts.stages),
         {} if best is None else best.blocks,
         {} if best is None else in_bytes(best.totals),

@@ -21,6 +21,7 @@ from ifspace.models.decomposition import (
     Search,
     amounts_of,
     apply_decomposition,
+    lowered_note,
     plan_decomposition,
     planned_decomposition,
     unknown_peak,
@@ -307,10 +308,7 @@ def _plan_blocks(
             costs = costs or (f": the least is {amounts_text(plan.least)}" if plan.least else "")
         floors = floors.but("least_fan_in", floors.least_fan_in // 2)
     if floors != search.floors and plan.is_solved:
-        notes = (
-            f"filters read at least {floors.least_fan_in} channels, since nothing keeps the "
-            f"budgets where they read {search.floors.least_fan_in}{costs}",
-        )
+        notes = (lowered_note(search.floors, floors.least_fan_in) + costs,)
     return plan, notes
 
 

@@ -15,6 +15,7 @@ from ifspace.latency import Latency
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.models.analysis import Report
 from ifspace.models.decomposition import Decomposition, Replacement
+from ifspace.models.depths import TracedLayout
 from ifspace.models.joint_text import design_text, design_values
 from ifspace.models.latencies import KnownLatency, known_latency
 from ifspace.models.optimization import Optimization
@@ -30,7 +31,7 @@ from ifspace.models.reorganization import Reorganization
 from ifspace.models.replaceable import CLASSIFIER
 from ifspace.models.sources import PACKAGES
 from ifspace.models.warm_start import Fit
-from ifspace.models.widths_text import widths_text, widths_values
+from ifspace.models.widths_text import above_facts, widths_text, widths_values
 from ifspace.serialize import json_text
 from ifspace.stages.layout import Layout
 from ifspace.stages.problem import amounts_text
@@ -373,9 +374,14 @@ class OptimizationReport:
 
     def _depths(self, at_end: bool) -> tuple[int, ...]:
         """Return the units of the stages that take part, of all stages if no unit can move."""
-        plan = self.optimization.stages
+        plan, design = self.optimization.stages, self.optimization.design
         if plan is None:
             return tuple(len(stage.units) for stage in self.optimization.before.stages)
+        if at_end and design is not None and isinstance(plan.end, TracedLayout):
+            return tuple(
+                at.depth - sum(unit.names in design.removed for unit in at.stage.units)
+                for at in plan.end.stages
+            )
         return (plan.end if at_end else plan.start).depths
 
     def _stages_values(self) -> dict[str, Any]:
@@ -625,7 +631,9 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
     pairs = _labelled("kept", lines) + _field_facts(plan)
     if optimization.problem.plan is None and any(x.sees_less for x in plan.replaced):
         pairs.append(("", "--cheapest takes blocks with the full field"))
-    pairs += _above_facts(plan)
+    if not plan.replaced:
+        now = {"params": plan.params[0], "macs": plan.macs[0]}
+        pairs += above_facts(plan.budgets, now)
     pairs += _reach_facts(plan) if _is_front(optimization) else []
     answer = plan.answer
     if answer is not None and answer.best is not None:
@@ -791,16 +799,6 @@ def _diff_text(optimization: Optimization) -> str:
 def _change(texts: Iterable[str]) -> str:
     """Return two texts with an arrow between them, or one where they are equal."""
     return " → ".join(dict.fromkeys(texts))
-
-
-def _above_facts(plan: Decomposition) -> Facts:
-    """Return that nothing had to change, where nothing did because the budgets are that large."""
-    limits, now = plan.budgets.limits, {"params": plan.params[0], "macs": plan.macs[0]}
-    loose = limits and all(name in now and now[name] <= limits[name] for name in limits)
-    if plan.replaced or not loose:
-        return []
-    amounts = amounts_text({name: now[name] for name in limits})
-    return [("budget", f"not below the network as it is, which has {amounts}")]
 
 
 def _field_facts(plan: Decomposition) -> Facts:

@@ -1,19 +1,23 @@
 """What `ifspace optimize` prints of widths: each group of channels before and after, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ifspace.answer import Status
+from ifspace.models.channel_groups import FixedChannels
 from ifspace.models.options import name_list
 from ifspace.models.widths import GroupWidth, Narrowing
-from ifspace.stages.problem import amounts_text
-from ifspace.table import Table, facts, heading, ratio_text
+from ifspace.stages.problem import Budgets, amounts_text
+from ifspace.table import Table, facts, heading, number_text, ratio_text
+from ifspace.values import counted
 
-OBJECTIVE_TEXTS: Final = {
+_OBJECTIVES: Final = {
     "macs-3/4": "of Σ MACs^(3/4)",
     "most-macs": "MACs",
     "most-params": "parameters",
 }
+# A gap below it prints as none.
+LEAST_GAP: Final = 5e-5
 _STATUS: Final = {
     Status.OPTIMAL: "proven: within the budgets no widths have more",
     Status.FEASIBLE: "the best found",
@@ -39,12 +43,15 @@ def widths_values(plan: Narrowing | None) -> dict[str, Any] | None:
             for part in plan.fixed
         ],
         "narrowed_alike": plan.alike,
+        "limits": None if best is None else best.problem.limits,
     }
 
 
 def changes_text(widths: Sequence[GroupWidth]) -> str:
     """Return the widths that change as a table with a title, a row for each group of channels."""
     changed = [width for width in widths if width.before != width.after]
+    if not changed:
+        return ""
     rows = [
         (
             width.name,
@@ -56,27 +63,67 @@ def changes_text(widths: Sequence[GroupWidth]) -> str:
         for width in changed
     ]
     table = Table(("channels of~", "", ">before", ">after", ">×"), tuple(rows))
-    return heading(f"Narrowed: {len(changed)} of {len(widths)} widths") + table.text()
+    return heading(f"Narrowed: {len(changed)} of {counted(len(widths), 'width')}") + table.text()
 
 
 def widths_text(plan: Narrowing | None) -> str:
     """Return the widths as a table with a row for each group that changes, and facts about them."""
     if plan is None or plan.answer.best is None:
         return ""
+    if all(width.before == width.after for width in plan.widths):
+        return heading("Nothing changes") + facts(above_facts(plan.budgets, plan.before))
     kept = [width.name for width in plan.widths if width.before == width.after]
-    lines = [f"{name_list(part.layers, 3)}: {part.reason}" for part in plan.fixed]
+    lines = reason_lines(plan.fixed)
     lines += [f"{name_list(kept)}: the best widths"] if kept else []
     pairs = [("kept" if not number else "", line) for number, line in enumerate(lines)]
-    answer, value = plan.answer, plan.answer.best.objective()
+    answer, best = plan.answer, plan.answer.best
+    value = best.objective()
     pairs.append(("status", f"{answer.status.name.lower()}, {_STATUS[answer.status]}"))
-    of_what = OBJECTIVE_TEXTS[plan.objective]
     if answer.bound is not None:
-        gap = f"{(answer.bound - value) / value:.2%} above these" if answer.bound > value else ""
-        pairs.append(("bound", f"{answer.bound:.4g} {of_what}, {gap or 'which these reach'}"))
-    alike = plan.alike
-    pairs.append(
-        ("alike", f"{alike['params']:,} parameters, {alike['macs']:,} MACs with all narrowed alike")
-    )
-    limits = plan.budgets.limits.items()
-    left = amounts_text({name: limit - plan.after[name] for name, limit in limits})
-    return changes_text(plan.widths) + "\n" + facts([*pairs, ("left over", left)])
+        above = (answer.bound - value) / value if value else 0.0
+        is_reached = answer.status is Status.OPTIMAL or above < LEAST_GAP
+        gap = "" if is_reached else f"{above:.2%} above these"
+        total = f"{number_text(answer.bound)} {_OBJECTIVES[plan.objective]}"
+        pairs.append(("bound", f"{total}, {gap or 'which these reach'}"))
+    alike = amounts_text({name: plan.alike[name] for name in ("params", "macs")})
+    pairs.append(("alike", f"{alike} with all narrowed alike"))
+    limits = best.problem.limits
+    pairs += limits_facts(limits, plan.budgets.limits, plan.before, plan.after)
+    return changes_text(plan.widths) + "\n" + facts(pairs)
+
+
+def reason_lines(fixed: Sequence[FixedChannels]) -> list[str]:
+    """Return why widths stay, a line for each reason."""
+    layers: dict[str, list[str]] = {}
+    for part in fixed:
+        layers.setdefault(part.reason, []).extend(part.layers)
+    return [f"{name_list(names, 3)}: {reason}" for reason, names in layers.items()]
+
+
+def above_facts(budgets: Budgets, now: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return that budgets are not below what a network has, where they are not."""
+    limits = budgets.limits
+    if not limits or any(name not in now or now[name] > limit for name, limit in limits.items()):
+        return []
+    amounts = amounts_text({name: now[name] for name in limits})
+    return [("budget", f"not below the network as it is, which has {amounts}")]
+
+
+def limits_facts(
+    limits: Mapping[str, Any],
+    budgets: Mapping[str, Any],
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> list[tuple[str, str]]:
+    """Return the limits beside the budgets, why they hold, and what a plan leaves of all.
+
+    An amount without a budget has at most 9/10 of what narrowing alike leaves, or what it has now.
+    """
+    others = {name: x for name, x in limits.items() if name not in budgets and name in after}
+    as_now = {name: x for name, x in others.items() if x >= before[name]}
+    less = {name: x for name, x in others.items() if name not in as_now}
+    lines = [f"also {amounts_text(less)}: 9/10 of all widths narrowed alike"]
+    lines = lines * bool(less) + [f"also {amounts_text(as_now)}: no more than now"] * bool(as_now)
+    pairs = [("" if number else "limits", line) for number, line in enumerate(lines)]
+    left = {name: limit - after[name] for name, limit in limits.items() if name in after}
+    return [*pairs, ("left over", amounts_text(left))]

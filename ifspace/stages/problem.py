@@ -8,12 +8,12 @@ function that chooses blocks within budgets takes, in this room and for real net
 Reference: [3DRF] section 4.1 for the gain; the budgets are beyond the paper.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise, product
-from math import fsum, isfinite
+from math import ceil, floor, fsum, isfinite, log10
 from typing import Any, Final, Self
 
 from ifspace.answer import Answer, Status
@@ -32,6 +32,7 @@ from ifspace.values import (
     MAX_WIDTH,
     amount,
     choice,
+    counted,
     listed,
     number_from_zero,
     odd_number,
@@ -327,26 +328,42 @@ def _names_kernel(term: str, layer: Layer) -> bool:
     return "k=" in term.lower() or (not layer.conv.takes_groups and "(" in term)
 
 
-_AMOUNT_NAMES: Final = {
-    "params": "parameters",
-    "macs": "MACs",
-    "activations": "activations",
-    "layers": "layers",
-    "latency_ms": "milliseconds",
-    "peak_memory": "bytes of peak memory",
+# One of an amount, and several.
+_AMOUNT_NOUNS: Final = {
+    "params": ("parameter", "parameters"),
+    "macs": ("MAC", "MACs"),
+    "activations": ("activation", "activations"),
+    "layers": ("layer", "layers"),
+    "latency_ms": ("millisecond", "milliseconds"),
+    "peak_memory": ("byte of peak memory", "bytes of peak memory"),
 }
+_MS_DIGITS: Final = 3
 
 
-def amounts_text(amounts: Mapping[str, int | Fraction]) -> str:
-    """Return amounts in words.
+Rounding = Callable[[Fraction | float], int]
+
+
+def amounts_text(amounts: Mapping[str, int | Fraction], rounding: Rounding = round) -> str:
+    """Return amounts in words; milliseconds are rounded, with `ceil` never to less than there are.
 
     >>> amounts_text({"params": 5_100_000, "latency_ms": Fraction(5, 2)})
     '5,100,000 parameters, 2.5 milliseconds'
+    >>> amounts_text({"latency_ms": Fraction(1, 3)}, ceil), amounts_text({"macs": 1})
+    ('0.334 milliseconds', '1 MAC')
     """
     return ", ".join(
-        f"{float(value) if name == 'latency_ms' else value:,} {_AMOUNT_NAMES[name]}"
+        _ms_text(value, rounding)
+        if name == "latency_ms"
+        else counted(int(value), *_AMOUNT_NOUNS[name])
         for name, value in amounts.items()
     )
+
+
+def _ms_text(ms: Fraction | float, rounding: Rounding) -> str:
+    """Return milliseconds with three decimals, three digits where they are below a tenth."""
+    digits = max(_MS_DIGITS, _MS_DIGITS - 1 - floor(log10(abs(float(ms))))) if ms else 0
+    text = f"{rounding(ms * 10**digits) / 10**digits:,.{digits}f}".rstrip("0").rstrip(".")
+    return f"{text} {_AMOUNT_NOUNS['latency_ms'][text != '1']}"
 
 
 def budgets_error(
@@ -356,20 +373,24 @@ def budgets_error(
     remedy: str,
     least: Mapping[str, int | Fraction] | None = None,
     not_more: Sequence[str] = (),
+    follow: Mapping[str, int | Fraction] | None = None,
 ) -> SettingError:
     """Return the error for a search that found no plan within budgets: why, and what would help.
 
     `plan` is what was searched for. `limits` are those that were asked for; of the amounts in
-    `not_more` a plan may have no more than there is now. `least`: of each amount alone, that of
-    the answer if not given.
+    `not_more` a plan may have no more than there is now, and `follow` are limits that follow from
+    those that were asked for. `least`: of each amount alone, that of the answer if not given.
 
     >>> answer = Answer(Status.INFEASIBLE, None, (), least={"params": 1728})
     >>> print(budgets_error("layout", answer, {"params": 100}, "raise it"))
     proven: no layout keeps the budgets: got 100 parameters; allowed: at least 1,728 parameters; ...
+    >>> print(budgets_error("layout", answer, {"params": 2000}, "raise it", follow={"macs": 9}))
+    proven: ...: got 2,000 parameters, from which follow at most 9 MACs; allowed: at least 1,728
+    parameters, and more of some of them together; raise it
     """
     got = amounts_text(limits)
     if not_more:
-        got += f" without more {listed([_AMOUNT_NAMES[name] for name in not_more])} than now"
+        got += f" without more {listed([_AMOUNT_NOUNS[name][1] for name in not_more])} than now"
     if answer.status is not Status.INFEASIBLE:
         return SettingError.because(
             f"time ran out before a {plan} within the budgets was found",
@@ -379,13 +400,18 @@ def budgets_error(
             argument="time_limit_s",
         )
     least = answer.least if least is None else least
+    bounds = {**(follow or {}), **limits}
+    exceeded = [name for name, amount in least.items() if name in bounds and amount > bounds[name]]
+    if follow and not set(exceeded) & limits.keys():
+        got += f", from which follow at most {amounts_text(follow)}"
+        limits = bounds
     needed = {name: amount for name, amount in least.items() if name in limits}
+    allowed = f"at least {amounts_text(needed, ceil)}" if needed else "other budgets"
+    allowed += " (each amount alone)" * (len(needed) > 1)
     return SettingError.because(
         f"proven: no {plan} keeps the budgets",
         got=got,
-        allowed=f"at least {amounts_text(needed)}" + " (each amount alone)" * (len(needed) > 1)
-        if needed
-        else "other budgets",
+        allowed=allowed + ", and more of some of them together" * bool(needed and not exceeded),
         remedy=remedy,
         argument=next(iter(needed), None),
     )
@@ -552,7 +578,7 @@ def _unknown_share(name: str, part: Fraction) -> SettingError:
     """Return the error of a share of an amount that is not known."""
     return SettingError.because(
         "a share of an amount that is not known",
-        got=f"{float(100 * part):g}% of the {_AMOUNT_NAMES[name]}",
+        got=f"{float(100 * part):g}% of the {_AMOUNT_NOUNS[name][1]}",
         allowed="shares of what is counted or measured in the network as it is",
         remedy=f"give {ARGUMENT} as an amount",
         argument=name,

@@ -254,10 +254,12 @@ class WidthsProblem:
     def limits(self) -> dict[str, int]:
         """The most that a plan may have: the budgets; of others 9/10 of what narrowing alike has.
 
-        But never less than the narrowest widths have.
+        But never less than the narrowest widths have. Budgets that the network keeps
+        change nothing.
         """
         least = self.amounts(self.least)
-        limits = {name: max(floor(_MARGIN * self.alike[name]), least[name]) for name in _FOLLOWING}
+        margin = _MARGIN if self.budgets.exceeded(self.amounts(self.most)) else 1
+        limits = {name: max(floor(margin * self.alike[name]), least[name]) for name in _FOLLOWING}
         return limits | {name: floor(limit) for name, limit in self.budgets.limits.items()}
 
     @cached_property

@@ -88,6 +88,32 @@ def test_widths_depths_and_blocks_together(run: Callable, snapshot: SnapshotAsse
     assert report["after"]["macs"] <= report["before"]["macs"]
     assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
     design = report["design"]
-    assert design["bound"][0] <= design["value"][0] < 0
-    kept = run(*line, "--keep-depths", "--keep-widths", "*", *JSON)
-    assert kept.status == 3
+    assert 0 < design["value"][0] <= design["bound"][0]
+    kept = run(*line, "--keep-depths", "--keep-widths", "*", *JSON).json
+    assert kept["design"]["groups"] == []
+    assert kept["design"]["blocks"]
+    assert not kept["design"]["removed"]
+    assert kept["after"]["depths"] == kept["before"]["depths"]
+
+
+@pytest.mark.slow
+def test_units_that_go_are_gone_from_depths_and_widths(
+    run: Callable, snapshot: SnapshotAssertion
+) -> None:
+    line = (*OWN, "--joint", "--macs", "20%", "--objective", "keep")
+    ended = run(*line)
+    assert ended.out == snapshot
+    report = run(*line, *JSON).json
+    assert [report[at]["depths"] for at in ("before", "after")] == [[3, 4], [1, 1]]
+    layers = {layer for group in report["design"]["groups"] for layer in group["layers"]}
+    assert layers.isdisjoint({"2.0", "3.0", "6.0", "7.0", "8.0"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["--joint", "--widths-only"])
+def test_budgets_that_are_kept_change_nothing(run: Callable, way: str) -> None:
+    report = run(*OWN, way, "--params", "15k", "--macs", "110%", *JSON).json
+    before, after = report["before"], report["after"]
+    assert after == before
+    text = run(*OWN, way, "--params", "15k", "--macs", "110%").out
+    assert text.startswith("Nothing changes\n\nbudget  not below the network as it is, which has ")
