@@ -94,22 +94,19 @@ def same_network(one: SizedBlock, other: SizedBlock) -> bool:
     return quotients[0] == quotients[1] or _digest(quotients[0]) == _digest(quotients[1])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Mixing:
     """A layer by its windows: which class each input is in, which window each output reads.
 
-    `reads` are the pairs of a class and a window that reads it, [n, 2], in ascending order. Classes
-    and windows are numbered as they first occur.
+    `counts`: how many classes and windows there are, numbered as they first occur, and the bytes of
+    the pairs of a class and a window that reads it, [n, 2], in ascending order.
     """
 
     inputs: Indices
     outputs: Indices
-    reads: Indices
-    classes: int
-    windows: int
+    counts: tuple[int, int, bytes]
 
 
-@lru_cache(maxsize=4096)
 def _mixing(layer: SizedLayer) -> _Mixing:
     reads = layer.reads()
     if reads.strides[0] == 0:  # one row for all outputs
@@ -121,7 +118,8 @@ def _mixing(layer: SizedLayer) -> _Mixing:
     readers = np.zeros((layer.c_in, len(windows)), dtype=bool)
     readers[windows, np.arange(len(windows))[:, None]] = True
     firsts, inputs = _numbered(np.packbits(readers, axis=1))
-    return _Mixing(inputs, outputs, np.argwhere(readers[firsts]), len(firsts), len(windows))
+    pairs = np.argwhere(readers[firsts]).tobytes()
+    return _Mixing(inputs, outputs, (len(firsts), len(windows), pairs))
 
 
 def _numbered(rows: npt.NDArray[Any]) -> tuple[Indices, Indices]:
@@ -131,7 +129,6 @@ def _numbered(rows: npt.NDArray[Any]) -> tuple[Indices, Indices]:
     return np.unique(of_row, return_index=True)[1], of_row
 
 
-@lru_cache(maxsize=4096)
 def _matching(layer: SizedLayer) -> Indices | None:
     """Return the input of each output, if every input is that of exactly one output."""
     if layer.fan_in != 1 or layer.changes_width:
@@ -140,16 +137,38 @@ def _matching(layer: SizedLayer) -> Indices | None:
     return inputs if len(np.unique(inputs)) == layer.c_in else None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wired:
+    """A layer as it is wired: a matching, as the input of each output, or else by its windows.
+
+    `about`: its kernel size and whether it is a matching; empty for a layer that writes nothing.
+    """
+
+    about: tuple[tuple[int, bool], ...]
+    matching: Indices
+    mixing: _Mixing | None
+
+
+# What is made of several layers is looked up by these: each is equal to itself alone, and to
+# compare and hash them takes no time.
+@lru_cache(maxsize=4096)
+def _wired(layer: SizedLayer) -> _Wired:
+    matching = _matching(layer)
+    about = ((layer.kernel, matching is not None),) if layer.conv.writes else ()
+    if matching is None:
+        return _Wired(about, np.empty(0, np.int64), _mixing(layer))
+    return _Wired(about, matching, None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Quotient:
     """The graph to be labelled, as values that can be compared and hashed.
 
     `layers` has for each layer its kernel size and whether it is a matching; `mixings` for each
-    mixing layer the numbers of its classes and windows and the bytes of `_Mixing.reads`. `levels`
-    has the channels before each mixing layer and after the last: bytes of rows (window that writes
-    them, class that they are in, number of channels), [n, 3], in ascending order, with -1 for the
-    window of what enters the block and the class of what leaves it. With fixed ends the first level
-    is the last one too.
+    mixing layer `_Mixing.counts`. `levels` has the channels before each mixing layer and after the
+    last: bytes of rows (window that writes them, class that they are in, number of channels),
+    [n, 3], in ascending order, with -1 for the window of what enters the block and the class of
+    what leaves it. With fixed ends the first level is the last one too.
     """
 
     dims: int
@@ -161,24 +180,21 @@ class _Quotient:
     @classmethod
     def of(cls, sized: SizedBlock, fixed_ends: bool) -> Self:
         """Return the quotient of a block."""
-        layers: list[tuple[int, bool]] = []
-        mixers: list[SizedLayer] = []
+        layers = tuple(map(_wired, sized.layers))
+        mixers: list[_Mixing] = []
         # Before each mixing layer and after the last.
-        matchings: list[tuple[SizedLayer, ...]] = [()]
-        for layer in sized.layers:
-            matching = _matching(layer)
-            if matching is not None:
+        matchings: list[tuple[_Wired, ...]] = [()]
+        for layer in layers:
+            if layer.mixing is None:
                 matchings[-1] += (layer,)
             else:
-                mixers.append(layer)
+                mixers.append(layer.mixing)
                 matchings.append(())
-            if layer.conv.writes:
-                layers.append((layer.kernel, matching is not None))
         return cls(
             sized.dims,
             fixed_ends,
-            tuple(layers),
-            tuple((x.classes, x.windows, x.reads.tobytes()) for x in map(_mixing, mixers)),
+            tuple(about for layer in layers for about in layer.about),
+            tuple(mixing.counts for mixing in mixers),
             tuple(_levels(sized.channels, mixers, matchings, fixed_ends)),
         )
 
@@ -191,8 +207,8 @@ class _Quotient:
 
 def _levels(
     channels: int,
-    mixers: list[SizedLayer],
-    matchings: list[tuple[SizedLayer, ...]],
+    mixers: list[_Mixing],
+    matchings: list[tuple[_Wired, ...]],
     fixed_ends: bool,
 ) -> list[bytes]:
     if not mixers:
@@ -211,34 +227,31 @@ def _levels(
             *inner,
             _level_between(last, matchings[-1], None),
         ]
-    entering = _mixing(first).inputs
-    leaving = _mixing(last).outputs[_wiring(last.c_out, matchings[-1])]
-    class_of_channel = np.empty_like(entering)
-    class_of_channel[_wiring(channels, matchings[0])] = entering
+    leaving = last.outputs[_wiring(len(last.outputs), matchings[-1])]
+    class_of_channel = np.empty_like(first.inputs)
+    class_of_channel[_wiring(channels, matchings[0])] = first.inputs
     return [_level(leaving, class_of_channel), *inner]
 
 
-def _wiring(channels: int, matchings: tuple[SizedLayer, ...]) -> Indices:
+def _wiring(channels: int, matchings: tuple[_Wired, ...]) -> Indices:
     """Return for each channel behind layers that match channels the one before them that it is."""
     wiring = np.arange(channels)
     for layer in matchings:
-        matching = _matching(layer)
-        assert matching is not None
-        wiring = wiring[matching]
+        wiring = wiring[layer.matching]
     return wiring
 
 
 # The blocks of a catalogue are put together from some ten thousand of these.
 @lru_cache(maxsize=1 << 14)
 def _level_between(
-    below: SizedLayer | None, matchings: tuple[SizedLayer, ...], above: SizedLayer | None
+    below: _Mixing | None, matchings: tuple[_Wired, ...], above: _Mixing | None
 ) -> bytes:
     """Return the level between two mixing layers, or of an open end, where one of them is None."""
     classes = windows = None
     if above is not None:
-        classes = _mixing(above).inputs
+        classes = above.inputs
     if below is not None:
-        windows = _mixing(below).outputs[_wiring(below.c_out, matchings)]
+        windows = below.outputs[_wiring(len(below.outputs), matchings)]
     if windows is None:
         windows = np.full_like(classes, -1)
     return _level(windows, np.full_like(windows, -1) if classes is None else classes)

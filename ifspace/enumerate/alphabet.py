@@ -90,16 +90,14 @@ def role_widths(track: Track) -> tuple[Widths, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LetterChoice:
-    """One choice of a letter's parameters: its cost and its relation on every track.
+    """One choice of a letter's parameters: its layer, its cost and its relation on every track.
 
     `least_fan_in`: the fewest channels that a filter reads in any copy of the block; None where the
     kind does not mix channels. `times`: picoseconds in all copies, in each form; empty where
     latency is no amount.
     """
 
-    groups: int | None
-    overlap: Fraction | None
-    order: str | None
+    layer: Layer
     cost: int
     least_fan_in: int | None
     relations: tuple[int, ...]
@@ -214,11 +212,16 @@ class Alphabet:
         self._role_index: dict[tuple[str, int, bool], int] = {}
         real = self.tracks.real or self.tracks.decides
         self._convs = dict(KINDS)
+        self._mixing = frozenset(kind for kind, conv in KINDS.items() if conv.mixing)
+        self._spatial = frozenset(kind for kind, conv in KINDS.items() if conv.spatial)
         self._widths = tuple(zip(*(role_widths(t) for t in self.tracks.all), strict=True))
         # Channel-mixing layers that the widths need: a bottleneck's two, or one to get from C to F.
         self._least_mixing = (
             2 if setting.bottleneck is not None else int(setting.out_channels is not None)
         )
+        # Whether a kind costs and connects the same wherever it stands.
+        widths = {pair for role in self._widths for pair in role}
+        self.has_one_width = len(widths) == 1 and setting.stride == 1
         self._copies = (real[0],) + (real[1],) * (setting.repeats - 1)
         # Choices of a composition never differ in activations: there the next measure decides.
         self._macs_first = setting.objective not in ("params", "latency")
@@ -252,16 +255,17 @@ class Alphabet:
 
         None where the composition has too few channel-mixing layers for the widths.
         """
-        convs = [self._convs[kind] for kind in kinds]
-        mixing = [index for index, conv in enumerate(convs) if conv.mixing]
+        mixing = [index for index, kind in enumerate(kinds) if kind in self._mixing]
         if len(mixing) < self._least_mixing:
             return None
         first, last = (mixing[0], mixing[-1]) if mixing else (len(kinds), 0)
-        spatial = next((index for index, conv in enumerate(convs) if conv.spatial), 0)
-        return tuple(
-            self.letter(kind, role_of(index, first, last), index < spatial)
-            for index, kind in enumerate(kinds)
-        )
+        spatial = next((index for index, kind in enumerate(kinds) if kind in self._spatial), 0)
+        letters = []
+        for index, kind in enumerate(kinds):
+            role = role_of(index, first, last)
+            letter = self._role_index.get((kind, role, index < spatial))
+            letters.append(self.letter(kind, role, index < spatial) if letter is None else letter)
+        return tuple(letters)
 
     def letter(self, kind: str, role: int, before_stride: bool) -> int:
         """Return the index of the letter of a kind in a role, before or behind the stride."""
@@ -271,6 +275,14 @@ class Alphabet:
                 self._convs[kind], self._widths[role], before_stride
             )
         return index
+
+    def least_cost(self, kind: str) -> int:
+        """Return what the cheapest choice of a kind costs, in every role where there is one width.
+
+        See `has_one_width`.
+        """
+        options = self.letters[self.letter(kind, BETWEEN, False)].options
+        return min((option.cost for option in options), default=LARGEST_COST)
 
     def amount(self, cost: int) -> tuple[int, int]:
         """Return what a sum of costs stands for: the amounts, folded; the overlapping layers."""
@@ -312,12 +324,10 @@ class Alphabet:
         choice = []
         for index, layer in zip(letters, block.layers, strict=True):
             letter = self.letters[index]
-            conv = self._convs[letter.kind]
-            keys = [(x.groups, x.overlap, x.order) for x in letter.options]
-            key = layer.groups, layer.overlap, layer.order
-            if key not in keys or (conv.spatial and layer.kernel != self.setting.kernel):
+            layers = [option.layer for option in letter.options]
+            if layer not in layers:
                 return None
-            choice += [] if letter.neutral else [keys.index(key)]
+            choice += [] if letter.neutral else [layers.index(layer)]
         return tuple(choice)
 
     def _add_letter(self, conv: ConvKind, widths: tuple[Widths, ...], before_stride: bool) -> int:
@@ -350,20 +360,21 @@ class Alphabet:
         # Floors hold for the layers that the block really has.
         choices = self.setting.floors.of(conv, choices, real)
         kernel = self.setting.kernel if conv.spatial else None
+        layers = [
+            Layer(conv.symbol, groups, overlap, kernel, order) for groups, overlap, order in choices
+        ]
         options = tuple(
             LetterChoice(
-                groups,
-                overlap,
-                order,
+                layer,
                 self._cost(conv, widths, pixels, groups or 1, overlap),
                 min(conv.fan_in_at(c_in, groups or 1) for c_in, _ in real) if conv.mixing else None,
                 tuple(
                     self._relation(conv.in_order(order), pair, groups or 1, overlap)
                     for pair in widths
                 ),
-                self._times(conv, Layer(conv.symbol, groups, overlap, kernel, order), real, pixels),
+                self._times(conv, layer, real, pixels),
             )
-            for groups, overlap, order in choices
+            for layer, (groups, overlap, order) in zip(layers, choices, strict=True)
         )
         first, later = (widths[track] for track in self.tracks.decides)
         removable = (

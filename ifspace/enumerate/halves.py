@@ -50,9 +50,9 @@ from ifspace.enumerate.bits import BitRows, compose, subset
 from ifspace.enumerate.families import Families
 from ifspace.enumerate.pairs import (
     Ints,
+    another_pair_is_full,
     cheapest_pair,
     count_pairs,
-    pair_is_full,
     passing_pairs,
     seen_through,
 )
@@ -85,6 +85,7 @@ class Side:
         self._halves: dict[Letters, tuple[int, States]] = {}
         self._truncated: dict[tuple[Letters, int], bool] = {}
         self._options: dict[int, Options] = {}
+        self._variants: dict[tuple[Letters, Choice], tuple[int, frozenset[int]]] = {}
         # Which families are easier than others, as far as there is room for it.
         self._easier: Ints = np.zeros(1 << 16, np.int64)
 
@@ -127,15 +128,27 @@ class Side:
 
     def variants(self, letters: Letters, choice: Choice) -> tuple[int, frozenset[int]]:
         """Return the family of one choice of a half, and those with one or more layers left out."""
-        own, without = self._start()[0], frozenset[int]()
-        indices = range(len(letters))
-        for index in reversed(indices) if self._upper else indices:
-            letter = self._alphabet.letters[letters[index]]
-            relation = letter.options[choice[index]].relations[self._followed[0]]
+        if not letters:
+            return self._start()[0], frozenset()
+        answer = self._variants.get((letters, choice))
+        if answer is None:
+            outer, index = self._parted(letters)
+            if self._upper:
+                number, of_outer = choice[0], choice[1:]
+            else:
+                number, of_outer = choice[-1], choice[:-1]
+            own, without = self.variants(outer, of_outer)
+            letter = self._alphabet.letters[index]
+            relation = letter.options[number].relations[self._followed[0]]
             variants = frozenset(self.families.extend(variant, relation) for variant in without)
-            without = variants | without | {own} if letter.removable[0] else variants
-            own = self.families.extend(own, relation)
-        return own, without
+            if letter.removable[0]:
+                variants |= without | {own}
+            answer = self._variants[letters, choice] = self.families.extend(own, relation), variants
+        return answer
+
+    def forget_variants(self) -> None:
+        """Drop what `variants` has computed."""
+        self._variants.clear()
 
     def _parted(self, letters: Letters) -> tuple[Letters, int]:
         """Return the letters without the one next to the middle, and that one."""
@@ -184,7 +197,9 @@ class HalfSearch:
         self._can_be_needed: dict[Letters, bool] = {}
 
     def forget_answers(self) -> None:
-        """Keep nothing of single sequences: there is nothing."""
+        """Keep nothing of single sequences."""
+        for side in (self._lower, self._upper):
+            side.forget_variants()
 
     def cheapest(self, sequences: Iterable[Letters]) -> dict[Letters, Solution | None]:
         """Return the cheapest passing choice of every sequence, None where there is none."""
@@ -248,11 +263,14 @@ class HalfSearch:
 
     def may_begin(self, prefix: Letters) -> bool:
         """Return whether the last letters of the prefix can all be needed together."""
-        return all(self.can_be_needed(prefix[-n:]) for n in (2, 3) if len(prefix) >= n)
+        return (len(prefix) < 2 or self.can_be_needed(prefix[-2:])) and (
+            len(prefix) < 3 or self.can_be_needed(prefix[-3:])
+        )
 
     def may_survive(self, letters: Letters) -> bool:
         """Return whether all neighbouring letters can be needed together."""
-        return all(self.may_begin(letters[:n]) for n in range(2, len(letters) + 1))
+        neighbours = (letters[i : i + n] for n in (2, 3) for i in range(len(letters) + 1 - n))
+        return all(map(self.can_be_needed, neighbours))
 
     def _some_choice_needs_all(self, neighbours: Letters) -> bool:
         letters = [self.alphabet.letters[index] for index in neighbours]
@@ -274,13 +292,15 @@ class HalfSearch:
         lower, upper = self._split(letters)
         bottom, bottom_variants = self._lower.variants(lower, choice[: len(lower)])
         top, top_variants = self._upper.variants(upper, choice[len(lower) :])
-        pools = self._upper.families.pool.arrays(), self._lower.families.pool.arrays()
         # A variant that has the family of the whole half sees everything with the other half.
-        return not (bottom in bottom_variants or top in top_variants) and not any(
-            pair_is_full(self._memo, *pools, t, b)
-            for t in (top, *top_variants)
-            for b in (bottom, *bottom_variants)
-            if (t, b) != (top, bottom)
+        if bottom in bottom_variants or top in top_variants:
+            return False
+        return not another_pair_is_full(
+            self._memo,
+            self._upper.families.pool.arrays(),
+            self._lower.families.pool.arrays(),
+            np.array([top, *top_variants], np.int64),
+            np.array([bottom, *bottom_variants], np.int64),
         )
 
     def _split(self, letters: Letters) -> tuple[Letters, Letters]:

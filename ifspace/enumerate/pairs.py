@@ -131,9 +131,16 @@ def cheapest_pair(
 
 
 @compiled(nogil=True)
-def pair_is_full(memo: Any, upper: Any, lower: Any, t: int, b: int) -> bool:
-    """Return whether one upper family sees everything through one lower family."""
-    return bool(_full(memo, upper, lower, int64(t), int64(b)))
+def another_pair_is_full(memo: Any, upper: Any, lower: Any, tops: Any, bottoms: Any) -> bool:
+    """Return whether some upper family sees everything through some lower one.
+
+    Of all pairs of `tops` and `bottoms` but that of the first two.
+    """
+    for x in range(len(tops)):
+        for y in range(len(bottoms)):
+            if x + y > 0 and _full(memo, upper, lower, tops[x], bottoms[y]):
+                return True
+    return False
 
 
 @compiled(nogil=True)

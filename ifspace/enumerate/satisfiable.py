@@ -122,7 +122,8 @@ def _layers(alphabet: Alphabet, before: int) -> Iterator[tuple[int, bool, int, i
         for role, after in roles:
             for option in alphabet.letters[alphabet.letter(kind, role, False)].options:
                 fan_in, others = (
-                    conv.fan_in_at(widths[role][0], option.groups or 1) for widths in (first, later)
+                    conv.fan_in_at(widths[role][0], option.layer.groups or 1)
+                    for widths in (first, later)
                 )
                 fan_in *= others ** (setting.repeats - 1)
                 yield after, conv.spatial, fan_in, alphabet.measures(option.cost)[0]

@@ -31,7 +31,7 @@ from typing import Final
 
 import sympy
 
-from ifspace.block import Block, Composition, Layer, SizedBlock, place_widths
+from ifspace.block import Block, Composition, SizedBlock, place_widths
 from ifspace.canonical import network_class
 from ifspace.catalogue import Catalogue, Design, Funnel, published_names
 from ifspace.catalogue.choose import with_latency_dominators
@@ -242,6 +242,7 @@ class _OfShard:
     def __init__(self, engine: Engine, alphabet: Alphabet, shard: Shard) -> None:
         self.engine, self.alphabet, self.shard = engine, alphabet, shard
         self.depth = shard.depth
+        self._is_in: dict[Letters, bool] = {}
 
     def may_begin(self, prefix: Letters) -> bool:
         """Return False where no sequence of the shard that survives begins so."""
@@ -252,8 +253,12 @@ class _OfShard:
         return self._has(letters) and self.engine.may_survive(letters)
 
     def _has(self, letters: Letters) -> bool:
-        kinds = (self.alphabet.letters[index].kind for index in letters[: self.depth])
-        return self.shard.has(tuple(kinds))
+        start = letters[: self.depth]
+        answer = self._is_in.get(start)
+        if answer is None:
+            kinds = tuple(self.alphabet.letters[index].kind for index in start)
+            answer = self._is_in[start] = self.shard.has(kinds)
+        return answer
 
 
 class _Enumeration:
@@ -266,6 +271,7 @@ class _Enumeration:
         self.engine = engine_for(self.alphabet)
         self.verdicts: dict[Letters, Verdict] = {}
         self.conditions: dict[tuple[tuple[str, str | None], ...], str] = {}
+        self.peaks: dict[tuple[tuple[bool, bool, bool], ...], int] = {}
 
     def part(self, shard: Shard) -> Part:
         """Return the designs of a part, and what it counts."""
@@ -426,14 +432,23 @@ class _Enumeration:
 
     def _constants(self, kinds: Kinds) -> "_Constants":
         letters = self._all_letters(kinds)
-        block, _ = self._block(letters, self._verdict(kinds).shown[0].choice)
-        widths = self.setting.channels, self.setting.out_width, self.setting.bottleneck
         return _Constants(
             letters,
             sum(letter.fixed_cost for letter in letters),
             sum(letter.activations for letter in letters),
-            block.at(*widths, self.setting.dims).peak_per_pixel(self.setting.stride),
+            self._peak(kinds, letters),
         )
+
+    def _peak(self, kinds: Kinds, letters: Sequence[Letter]) -> int:
+        """Return the peak memory per output pixel, the same for all choices."""
+        # All that it depends on: which layers write, which can change the width or hold the stride.
+        rows = map(find_kind, kinds)
+        key = tuple((row.writes, row.mixing, row.spatial) for row in rows)
+        peak = self.peaks.get(key)
+        if peak is None:
+            block, _ = self._block(letters, self._verdict(kinds).shown[0].choice)
+            peak = self.peaks[key] = self._sized(block).peak_per_pixel(self.setting.stride)
+        return peak
 
     def _timed(
         self, constants: Mapping[Kinds, "_Constants"]
@@ -566,9 +581,8 @@ class _Enumeration:
         numbers = iter(choice)
         layers, fan_ins = [], []
         for letter in letters:
-            kernel = self.setting.kernel if find_kind(letter.kind).spatial else None
             option = letter.options[0 if letter.neutral else next(numbers)]
-            layers.append(Layer(letter.kind, option.groups, option.overlap, kernel, option.order))
+            layers.append(option.layer)
             fan_ins += [option.least_fan_in] if option.least_fan_in is not None else []
         return Block(tuple(layers), self.setting.repeats), min(fan_ins)
 
@@ -593,7 +607,7 @@ class _Enumeration:
         """
         others: dict[Kinds, list[tuple[Kinds, Letters]]] = {}
         for kinds in survivors:
-            choices = [(letter.kind, *letter.plain) for letter in self._all_letters(kinds)]
+            choices = self._cheap_enough(kinds)
             if any(len(names) > 1 for names in choices):
                 others[kinds] = [
                     pair for pair in self._candidates(choices, self.engine) if pair[0] != kinds
@@ -613,6 +627,27 @@ class _Enumeration:
                     _, other = min(cheaper, key=itemgetter(0))
                     names[kinds, row] = str(Composition(other, self.setting.repeats))
         return names
+
+    def _cheap_enough(self, kinds: Kinds) -> list[tuple[str, ...]]:
+        """Return for each layer its kind, and those that it becomes at trivial group counts.
+
+        Left out are those that make every choice, whatever the other layers are, cost at least what
+        the rows of the composition do.
+        """
+        choices = [(letter.kind, *letter.plain) for letter in self._all_letters(kinds)]
+        if not self.alphabet.has_one_width or all(len(names) == 1 for names in choices):
+            return choices
+        least = [[self.alphabet.least_cost(name) for name in names] for names in choices]
+        floor = sum(map(min, least))
+        most = max(self._preference(kinds, row)[0] for row in self._verdict(kinds).shown)
+        return [
+            tuple(
+                name
+                for name, cost in zip(names, costs, strict=True)
+                if name == names[0] or self.alphabet.amount(floor - min(costs) + cost)[0] < most
+            )
+            for names, costs in zip(choices, least, strict=True)
+        ]
 
     def _preference(self, kinds: Kinds, solution: Solution) -> tuple[int, int, int]:
         """Return what makes one choice better than another of other compositions.

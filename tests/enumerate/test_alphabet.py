@@ -43,7 +43,7 @@ def test_choices_and_costs_of_every_layer_are_those_of_the_definitions(
             compared += 1
             letter = alphabet.letters[number]
             distinct = list({steps(option): option for option in reversed(options)}.values())[::-1]
-            choices = [(option.groups or 1, option.overlap or 0) for option in letter.options]
+            choices = [(x.layer.groups or 1, x.layer.overlap or 0) for x in letter.options]
             layers = [option.layers[0] for option in distinct]
             assert choices == [(layer.groups, layer.overlap) for layer in layers], kinds
             costs = [alphabet.measures(option.cost) for option in letter.options]
@@ -68,7 +68,8 @@ def test_relations_are_what_the_layers_read(arguments: dict[str, object]) -> Non
                 (option.layers[0].groups, option.layers[0].overlap): option for option in options
             }
             for option in alphabet.letters[number].options:
-                expected = by_choice[option.groups or 1, option.overlap or 0]
+                chosen = option.layer
+                expected = by_choice[chosen.groups or 1, chosen.overlap or 0]
                 for layers, tracks in ((expected.layers, decides), (expected.real, real)):
                     for layer, copy in zip(layers, copies, strict=True):
                         relation = option.relations[tracks[copy]]

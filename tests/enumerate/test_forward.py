@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 from brute_force import Problem
 
-from ifspace.block import Block, Layer
+from ifspace.block import Block
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.alphabet import Alphabet
 from ifspace.enumerate.forward import (
@@ -27,10 +27,7 @@ def test_the_exact_algebra_agrees_with_reach(kinds: tuple[str, ...], channels: i
     algebra = ExactAlgebra(alphabet)
     letters = [alphabet.letters[index] for index in alphabet.all_letters(kinds)]
     for choice in product(*(letter.options[::2] for letter in letters)):
-        layers = tuple(
-            Layer(kind, option.groups, option.overlap)
-            for kind, option in zip(kinds, choice, strict=True)
-        )
+        layers = tuple(option.layer for option in choice)
         whole, parts = algebra.start(channels), []
         for option in choice:
             whole = algebra.extend(whole, option.relations[0])
@@ -48,7 +45,7 @@ def test_within_is_containment_for_every_output() -> None:
     algebra = ExactAlgebra(alphabet)
     letter = alphabet.letters[alphabet.all_letters(("DW", "GPW"))[1]]
     by_groups = {
-        option.groups: algebra.extend(algebra.start(12), option.relations[0])
+        option.layer.groups: algebra.extend(algebra.start(12), option.relations[0])
         for option in letter.options
     }
     # Groups of 2 lie in groups of 4 and of 6, groups of 4 do not lie in groups of 6.
@@ -66,10 +63,10 @@ def test_the_free_algebra_multiplies_fan_ins_up_to_the_width() -> None:
         element = algebra.extend(
             algebra.extend(algebra.start(12), one.relations[0]), other.relations[0]
         )
-        expected = min(12, 12 // one.groups * (12 // other.groups))
+        expected = min(12, 12 // one.layer.groups * (12 // other.layer.groups))
         assert algebra.field(element) == expected
         assert algebra.field(algebra.extend(element, sh.options[0].relations[0])) == expected
-        assert algebra.chain(12 // one.groups, 12 // other.groups) == expected
+        assert algebra.chain(12 // one.layer.groups, 12 // other.layer.groups) == expected
 
 
 @pytest.mark.parametrize(
