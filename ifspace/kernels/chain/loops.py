@@ -302,6 +302,7 @@ class _BlockWriter:
         self.biases = [self._bias(biases, i) for i in filters]
         self.weight_step = self.word(WEIGHT_STEP) if loop.filters > 1 else _int(1)
         self.limits = _splat(builder, low), _splat(builder, high)
+        self.has_limits = builder.fcmp_ordered(">", low, ir.Constant(FLOAT, float("-inf")))
         self.vectors = [(i, j) for i in filters for j in range(loop.vectors)]
         step = LANES * loop.vectors
         count = builder.add(builder.sub(self.end, self.begin), _int(step - 1))
@@ -356,11 +357,13 @@ class _BlockWriter:
                 at = builder.add(builder.add(self.residuals[i], place), _int(j * LANES))
                 added = builder.fadd(builder.load(sums[i, j]), _load(builder, self.residual, at))
                 builder.store(added, sums[i, j])
+        with builder.if_then(self.has_limits):
+            for at in self.vectors:
+                builder.store(_limited(builder, builder.load(sums[at]), *self.limits), sums[at])
         place = builder.add(builder.mul(row, self.output_row), pixel)
         for i, j in self.vectors:
-            vector = _limited(builder, builder.load(sums[i, j]), *self.limits)
             at = builder.add(builder.add(self.outputs[i], place), _int(j * LANES))
-            _store(builder, vector, self.output, at)
+            _store(builder, builder.load(sums[i, j]), self.output, at)
 
     def write(self) -> None:
         """Write the loop over rows, pixels and taps."""
@@ -421,10 +424,12 @@ class _BlockWriter:
                 for at in self.vectors:
                     builder.store(self.biases[0], sums[0][at])
                     for age in range(SIDE):  # the sums of a row that began so many rows ago
-                        total = builder.load(sums[age][at])
-                        for column in range(SIDE):
-                            factor, read = weights[SIDE * age + column], columns[column][at[1]]
-                            total = _call(builder, "fmuladd", factor, read, total)
+                        # The three products first: the next row waits for one addition alone.
+                        factors = weights[SIDE * age : SIDE * (age + 1)]
+                        added = builder.fmul(factors[0], columns[0][at[1]])
+                        for factor, column in zip(factors[1:], columns[1:], strict=True):
+                            added = _call(builder, "fmuladd", factor, column[at[1]], added)
+                        total = builder.fadd(builder.load(sums[age][at]), added)
                         builder.store(total, sums[age][at])
                 done = builder.sub(row.index, _int(SIDE - 1))
                 with builder.if_then(builder.icmp_signed(">=", done, _int(0))):
@@ -601,6 +606,55 @@ def copy_row(typing_context: Any, source: Any, output: Any, count: Any) -> Any:
         return _nothing()
 
     return types.void(types.intp, types.intp, types.intp), code
+
+
+@intrinsic
+def copy_rows(
+    typing_context: Any, source: Any, target: Any, rows: Any, width: Any, row: Any
+) -> Any:
+    """Copy rows of `width` floats to rows `row` floats apart, up to `LANES` zeros between them.
+
+    Up to `LANES` - 1 floats behind the last row are zeros too.
+    """
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        source, target, rows, width, row = arguments
+        lanes = _int(LANES)
+        full = builder.sdiv(width, lanes)
+        last = builder.mul(full, lanes)
+        mask = _mask(builder, builder.sub(width, last))
+        has_last = builder.icmp_signed(">", row, last)
+        has_more = builder.icmp_signed(">", row, builder.add(last, lanes))
+        with cgutils.for_range(builder, rows) as turn:
+            read, written = builder.mul(turn.index, width), builder.mul(turn.index, row)
+            with cgutils.for_range(builder, full) as column:
+                at = builder.mul(column.index, lanes)
+                vector = _load(builder, source, builder.add(read, at))
+                _store(builder, vector, target, builder.add(written, at))
+            at = builder.add(written, last)
+            with builder.if_then(has_last):
+                vector = _read(builder, source, builder.add(read, last), mask)
+                _store(builder, vector, target, at)
+            with builder.if_then(has_more):
+                _store(builder, _constant(0.0), target, builder.add(at, lanes))
+        return _nothing()
+
+    return types.void(*(types.intp,) * 5), code
+
+
+@intrinsic
+def clear_gaps(typing_context: Any, address: Any, rows: Any, row: Any, count: Any) -> Any:
+    """Set `count` floats to zero, `LANES` at the most, in rows `row` floats apart."""
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        address, rows, row, count = arguments
+        mask = _mask(builder, count)
+        with cgutils.for_range(builder, rows) as turn:
+            at = builder.mul(turn.index, row)
+            _write(builder, _constant(0.0), address, at, mask, FLOAT32)
+        return _nothing()
+
+    return types.void(*(types.intp,) * 4), code
 
 
 def _converting(source_kind: int, target_kind: int) -> Any:
@@ -924,6 +978,16 @@ def prefetch_output(y_tile, plan, number, count):
 
 
 @compiled
+def clear_columns(address, rows, row, count):
+    """Set `count` floats to zero in some rows, which are `row` floats apart."""
+    if count <= LANES:
+        clear_gaps(address, rows, row, count)
+        return
+    for i in range(rows):
+        set_zero(address + 4 * i * row, count)
+
+
+@compiled
 def copy_channel(x, target, plan, first):
     """Copy a channel's rows of a tile, with zeros outside the image, from `first` on.
 
@@ -932,21 +996,23 @@ def copy_channel(x, target, plan, first):
     kind, size = word_at(plan, KIND), word_at(plan, SIZE)
     rows, row = word_at(plan, COPY_ROWS), word_at(plan, COPY_ROW)
     padding, width = word_at(plan, COPY_PADDING), word_at(plan, INPUT_WIDTH)
-    height = word_at(plan, INPUT_HEIGHT)
-    begin, end = max(first, 0), min(first + rows, height)
+    begin = min(max(first, 0), first + rows)
+    end = max(begin, min(first + rows, word_at(plan, INPUT_HEIGHT)))
     next_channel = x + size * word_at(plan, INPUT_CHANNEL)
     prefetch(next_channel + size * begin * width, size * (end - begin) * width)
     if padding == 0 and row == width and begin == first and end == first + rows:
         read_row(x + size * first * width, target, rows * width, kind)
         return
     set_zero(target - 4 * padding, padding)
-    for i in range(rows):
-        place = target + 4 * i * row
-        if 0 <= first + i < height:
-            read_row(x + size * (first + i) * width, place, width, kind)
-            set_zero(place + 4 * width, row - width)
-        else:
-            set_zero(place, row)
+    set_zero(target, (begin - first) * row)
+    source, place = x + size * begin * width, target + 4 * (begin - first) * row
+    if kind == FLOAT32 and row - width <= LANES:
+        copy_rows(source, place, end - begin, width, row)
+    else:
+        for i in range(end - begin):
+            read_row(source + size * i * width, place + 4 * i * row, width, kind)
+        clear_columns(place + 4 * width, end - begin, row, row - width)
+    set_zero(target + 4 * (end - first) * row, (first + rows - end) * row)
 
 
 @compiled
@@ -964,15 +1030,15 @@ def clear_edges(target, stage, first):
     """Set what lies outside the image to zero, in the channels of a stage's output."""
     rows, row = word_at(stage, MAP_ROWS), word_at(stage, TARGET_ROW)
     padding, width = word_at(stage, PADDING), word_at(stage, MAP_WIDTH)
-    height = word_at(stage, MAP_HEIGHT)
+    begin = min(max(first, 0), first + rows)
+    end = max(begin, min(first + rows, word_at(stage, MAP_HEIGHT)))
     for channel in range(word_at(stage, CHANNELS)):
         place = target + 4 * channel * word_at(stage, TARGET_CHANNEL)
         set_zero(place - 4 * padding, padding)
-        for i in range(rows):
-            if 0 <= first + i < height:
-                set_zero(place + 4 * (i * row + width), row - width)
-            else:
-                set_zero(place + 4 * i * row, row)
+        set_zero(place, (begin - first) * row)
+        gaps = place + 4 * ((begin - first) * row + width)
+        clear_columns(gaps, end - begin, row, row - width)
+        set_zero(place + 4 * (end - first) * row, (first + rows - end) * row)
 
 
 @compiled
