@@ -37,7 +37,7 @@ from ifspace.models.calls import Call, Value, labels_in
 from ifspace.models.feature_maps import NO_CHANNEL, Ids, Label
 from ifspace.models.graph import Node, Op
 from ifspace.models.live_maps import LiveMaps
-from ifspace.models.operators import LAYERS, OPERATORS, elementwise, keep, move
+from ifspace.models.operators import ALONG_PIXELS, LAYERS, OPERATORS, elementwise, keep, move
 from ifspace.models.tracing import (
     Image,
     Walk,
@@ -57,6 +57,8 @@ _CHUNKS: Final = ("chunk", "unsafe_chunk")
 _TRANSPOSED: Final = ("conv_transpose1d", "conv_transpose2d")
 # The arguments of normalisation with one number for each channel.
 _OF_CHANNELS: Final = ("weight", "bias", "running_mean", "running_var")
+# Operators that take a norm along channels.
+_NORMS: Final = ("linalg_vector_norm", "rms_norm")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +140,11 @@ class ChannelWalk(Walk):
         super().__init__(model, names, constants)
         self.labelled = self.live = _LabelledMaps(self)
         self.edges = _Edges()
+        # Channels that an operator puts together: with more of them it computes something else.
+        self.together: list[Ids] = []
+        # Of the weights of layers the axes of what they read and of what they write.
+        self.read_axes: dict[str, int] = {}
+        self.written_axes: dict[str, int] = {}
         self.axes: dict[Axis, Ids] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.layers: list[LayerCall] = []
@@ -181,6 +188,8 @@ class ChannelWalk(Walk):
     def _record(self, call: Call, value: Value) -> None:
         handler = OPERATORS.get(call.name, keep)
         written = labels_in([value])
+        if call.name in ALONG_PIXELS or call.name in _NORMS:
+            self.together += [label.all_ids() for label in call.labels]
         if handler in LAYERS and call.value(call.arguments.get("weight")) is None:
             self._layer(call, written)
         elif handler is elementwise and written:
@@ -269,6 +278,9 @@ class ChannelWalk(Walk):
             return
         groups = int(call.arguments.get("groups") or 1)
         of_input, of_output = (0, 1) if transposed else (1, 0)
+        self.read_axes[name], self.written_axes[name] = (
+            (1, 0) if groups > 1 else (of_input, of_output)
+        )
         if call.rolling is not None:
             self._windows(call, call.rolling, name, ids_in, ids_out)
         elif groups == 1:
@@ -331,6 +343,8 @@ class ChannelWalk(Walk):
             self._fix(call, (written,), "a norm along other axes than channels")
             return
         self._attach_named(call, _OF_CHANNELS, ids)
+        if shape is not None or int(arguments.get("num_groups") or 2) == 1:
+            self.together.append(ids)
         groups = arguments.get("num_groups", arguments.get("group"))
         if shape is not None:
             self.attributes.append(Attribute(call.scope, "normalized_shape", ids))
@@ -443,6 +457,11 @@ class ChannelGroup:
         return self.layers[0]
 
     @property
+    def key(self) -> tuple[Any, ...]:
+        """What the group has in a network with other widths, too."""
+        return self.layers, tuple(sorted(self.uses.items()))
+
+    @property
     def width(self) -> int:
         """How many channels that layer writes of them."""
         return len(self.classes) * self.channels
@@ -483,6 +502,8 @@ class Channels:
         for label in labels_in(self.walk.returned):
             self.walk.edges.fix(label.all_ids(), "what the network returns")
         self.class_of = _components(self.walk.maps.count_ids(), self.walk.edges.pairs)
+        # The names of groups of which nothing computes the same with more channels.
+        self.narrow_only: frozenset[str] = frozenset()
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -518,6 +539,27 @@ class Channels:
         for index, reason in nodes.items():
             other.walk.edges.fix(self.ids_of(index), reason)
         return other
+
+    def not_wider(self, names: Iterable[str]) -> "Channels":
+        """Return the channels where the groups of some names get no more channels."""
+        other = copy(self)
+        other.narrow_only |= frozenset(names)
+        return other
+
+    def can_widen(self, group: "ChannelGroup") -> bool:
+        """Return whether the network computes the same with more channels of a group.
+
+        Not where a norm, or another operator, puts them together.
+        """
+        return group.name not in self.narrow_only and not self._together[group.classes].any()
+
+    @cached_property
+    def _together(self) -> Mask:
+        """For each class whether an operator puts its channels together."""
+        together = np.zeros(int(self.class_of.max()) + 1, bool)
+        for ids in self.walk.together:
+            together[self.class_of[ids]] = True
+        return together
 
     def with_kept(self, patterns: Sequence[str]) -> "Channels":
         """Return the channels where groups stay that a layer with a matching full name writes.

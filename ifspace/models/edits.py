@@ -14,6 +14,7 @@ from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.graph import ImageSize
 from ifspace.models.narrowing import Narrow
 from ifspace.models.surgery import Append, Remove, Replace
+from ifspace.models.widening import Widen
 from ifspace.nn.checks import unwrapped
 from ifspace.nn.network import MAX_CLASSES, Network
 from ifspace.serialize import Between, from_plain, to_plain
@@ -43,7 +44,7 @@ class Step(Protocol):
 
 # The name of a step in files, and its class.
 STEPS: Final[dict[str, type[Step]]] = {
-    step.step: step for step in (Replace, Remove, Append, Narrow)
+    step.step: step for step in (Replace, Remove, Append, Narrow, Widen)
 }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
-from math import floor
+from math import ceil
 from typing import Any, Final, Literal
 
 from torch import Tensor, nn
@@ -49,12 +49,14 @@ from ifspace.models.widths import (
     WIDTHS_OBJECTIVE,
     GroupWidth,
     Importance,
+    Resized,
+    Steps,
     best_narrowing,
+    check_widen,
     live_forms,
-    narrow_copy,
+    resize_copy,
     scores_of,
     tensor_forms,
-    width_of,
     written_form,
 )
 from ifspace.nn.network import Network, seeded
@@ -70,15 +72,13 @@ from ifspace.stages.joint import (
     best_joint,
 )
 from ifspace.stages.problem import Budgets, budgets_error
-from ifspace.stages.widths import Counts, Form, Width
+from ifspace.stages.widths import MARGIN, Counts, Form, Width, shares_alike
 
 _SUMMED: Final = ("params", "macs", "activations")
-# Of each width these shares are tried first; then so many steps around the best ones.
-_SHARES: Final = tuple(Fraction(n, 8) for n in (2, 3, 4, 5, 6, 7, 8))
+# Of each width eighths are tried first; then so many steps around the best ones.
 _STEPS_AROUND: Final = 2
 # Widths narrowed alike are compared at so many ratios.
 _RATIOS: Final = 64
-_MARGIN: Final = Fraction(9, 10)
 # Objectives that a network within the budgets is best for as it is.
 _KEEPING: Final = ("macs-3/4", "most-macs", "most-params", "keep", "weights")
 
@@ -87,13 +87,15 @@ _KEEPING: Final = ("macs-3/4", "most-macs", "most-params", "keep", "weights")
 class Freedom:
     """What of a network may change: `widths`, `depths` and the `blocks` of its `layers`.
 
-    `keep_widths`: patterns of the full names of layers that stay as wide as they are.
+    `keep_widths`: patterns of the full names of layers that stay as wide as they are. `widen`: how
+    many times as wide layers may be.
     """
 
     widths: bool = True
     depths: bool = True
     blocks: bool = True
     keep_widths: tuple[str, ...] = ()
+    widen: Fraction = Fraction(1)
     layers: Layers = Layers()  # noqa: RUF009 - a frozen value
 
 
@@ -259,9 +261,11 @@ def plan_redesign(
         )
     known = {name: x for name, x in amounts.items() if x is not None}
     is_kept = known.keys() >= set(budgets.bounded) and not budgets.exceeded(known)
-    if is_kept and objective in _KEEPING:
+    if is_kept and objective in _KEEPING and freedom.widen == 1:
         plan, counts = _unchanged(parts, budgets, objective)
-        return plan, _narrowed_copy(parts, plan, counts, importance)
+        copy = _narrowed_copy(parts, plan, counts, importance)
+        assert isinstance(copy, NarrowedCopy)
+        return plan, copy
     while True:
         plan, counts = _solve(parts, budgets, objective, importance, deadline)
         lowest = parts.search.floors.least_fan_in
@@ -274,7 +278,10 @@ def plan_redesign(
             parts = lower
             continue
         try:
-            return plan, _narrowed_copy(parts, plan, counts, importance)
+            copy = _narrowed_copy(parts, plan, counts, importance)
+            if isinstance(copy, NarrowedCopy):
+                return plan, copy
+            parts.channels = copy.restrict(parts.channels)
         except IfspaceError as error:
             if not plan.removed:
                 raise
@@ -311,7 +318,7 @@ class _Parts:
         multiple: int = MULTIPLE,
     ) -> None:
         self.network, self.trace, self.freedom, self.search = network, trace, freedom, search
-        self.multiple = multiple
+        self.multiple, self.tried = multiple, Steps(multiple, check_widen(freedom.widen))
         self.source = search.latency
         self.channels = Channels(network.model, trace.image).with_kept(freedom.keep_widths)
         self.notes: list[str] = []
@@ -686,16 +693,17 @@ def _solve(
             whole,
             WIDTHS_OBJECTIVE,
             importance,
-            parts.multiple,
+            parts.tried,
             seconds_left(deadline),
             with_bound=False,
         )
         parts.channels = narrowing.channels
         if narrowing.answer.best is not None:
             narrowest = narrowing.answer.best.counts
-    every = tuple(width_of(group, parts.multiple) for group in parts.channels.groups)
+    channels = parts.channels
+    every = tuple(parts.tried.width_of(x, channels.can_widen(x)) for x in channels.groups)
     if not parts.freedom.widths:
-        every = tuple(replace(width, counts=(width.most,)) for width in every)
+        every = tuple(replace(width, counts=(width.present,)) for width in every)
     widths = tuple(
         _tried(width, None if narrowest is None else narrowest[n]) for n, width in enumerate(every)
     )
@@ -712,8 +720,8 @@ def _solve(
 
 def _unchanged(parts: _Parts, budgets: Budgets, objective: str) -> tuple[Redesign, Counts]:
     """Return the plan that changes nothing, for a network that keeps the budgets as it is."""
-    every = tuple(width_of(group, parts.multiple) for group in parts.channels.groups)
-    widths = tuple(replace(width, counts=(width.most,)) for width in every)
+    every = tuple(parts.tried.width_of(group, False) for group in parts.channels.groups)
+    widths = tuple(replace(width, counts=(width.present,)) for width in every)
     limits = dict(budgets.limits)
     if limits.pop("peak_memory", None) is not None:
         limits[PEAK] = budgets.peak_elements or 0
@@ -769,16 +777,17 @@ def _summed(budgets: Budgets) -> Budgets:
 
 def _tried(width: Width, hint: int | None) -> Width:
     """Return a width with a few of its numbers, and those next to a hint."""
-    counts = {width.nearest(share) for share in _SHARES}
+    shares = (Fraction(n, 8) for n in range(2, ceil(Fraction(8 * width.most, width.present)) + 1))
+    counts = {width.nearest(share) for share in shares}
     if hint is not None:
         counts |= {*_around(width, hint, 1).counts}
     return replace(width, counts=tuple(sorted(counts)))
 
 
 def _around(width: Width, count: int, steps: int = _STEPS_AROUND) -> Width:
-    """Return a width with the numbers next to one, and with all of its channels."""
+    """Return a width with the numbers next to one, and with that of its channels now."""
     place = width.counts.index(count)
-    counts = {*width.counts[max(0, place - steps) : place + steps + 1], width.most}
+    counts = {*width.counts[max(0, place - steps) : place + steps + 1], width.present}
     return replace(width, counts=tuple(sorted(counts)))
 
 
@@ -793,8 +802,10 @@ def _limits(
     if parts.freedom.widths and parts.channels.groups:
         least = replace(free.start, counts=tuple(width.counts[0] for width in free.widths)).totals
         follows = alike or _narrowed_alike(free, limits)
+        margin = 1 if replace(free, limits=limits).start.is_within else MARGIN
         for name in _SUMMED:
-            limits.setdefault(name, max(floor(_MARGIN * follows[name]), least[name]))
+            most = max(floor(margin * follows[name]), least[name])
+            limits.setdefault(name, most if name == "activations" else min(most, before[name]))
     for name in ("params", "macs"):
         limits.setdefault(name, before[name])
     if parts.source is not None:
@@ -808,8 +819,8 @@ def _narrowed_alike(free: JointProblem, limits: Mapping[str, Any]) -> dict[str, 
     As it is where none of them keeps the limits: only blocks or fewer units do then.
     """
     bounded = replace(free, limits=limits)
-    for part in range(_RATIOS, 0, -1):
-        counts = tuple(width.nearest(Fraction(part, _RATIOS)) for width in free.widths)
+    for share in shares_alike(free.widths, _RATIOS)[:-1]:
+        counts = tuple(width.nearest(share) for width in free.widths)
         plan = JointPlan(bounded, counts, free.start.present, free.start.chosen)
         if plan.is_within:
             return plan.totals
@@ -821,8 +832,8 @@ def _hint(problem: JointProblem, counts: Counts | None) -> JointPlan | None:
     start = problem.start
     choices = [] if counts is None else [counts]
     choices += [
-        tuple(width.nearest(Fraction(part, _RATIOS)) for width in problem.widths)
-        for part in range(_RATIOS, 0, -4)
+        tuple(width.nearest(share) for width in problem.widths)
+        for share in shares_alike(problem.widths, _RATIOS // 4)[:-1]
     ]
     plans = (replace(start, counts=counts) for counts in dict.fromkeys(choices))
     return next((plan for plan in plans if plan.is_within), None)
@@ -849,7 +860,7 @@ def _redesign(
 ) -> tuple[Redesign, Counts]:
     """Return the plan of a network for the best plan of a problem."""
     best, groups = answer.best, parts.channels.groups
-    counts = best.counts if best is not None else tuple(width.most for width in every)
+    counts = best.counts if best is not None else tuple(width.present for width in every)
     present = best.present if best is not None else (True,) * len(parts.units)
     dtype = budgets.dtype or DEFAULT_DTYPE
 
@@ -890,8 +901,10 @@ def _redesign(
 
 def _narrowed_copy(
     parts: _Parts, plan: Redesign, counts: Counts, importance: Importance
-) -> NarrowedCopy:
+) -> NarrowedCopy | Resized:
     """Return a copy without the units and channels of a plan, and the steps of its blocks.
+
+    Or, where channels cannot be added as planned, which.
 
     Raises: SettingError where what is left is not what was planned.
     """
@@ -920,10 +933,13 @@ def _narrowed_copy(
             if size != own:
                 raise _not_as_planned(f"{own} channels of {group.name}", f"{size} of them")
             kept.append(count)
-        step, faults = narrow_copy(channels, copy.model, kept, scores)
-        if faults:
-            raise _not_as_planned(next(iter(faults.values())), "channels that can be removed")
-        copy = EditedNetwork(copy.model, copy.edits.then(step))
+        resized = resize_copy(channels, copy.model, kept, scores)
+        if resized.fixed:
+            reason = next(iter(resized.fixed.values()))
+            raise _not_as_planned(reason, "channels that can be removed")
+        if resized.not_wider:
+            return resized
+        copy = EditedNetwork(copy.model, copy.edits.then(*resized.steps))
     best = plan.answer.best
     assert best is not None
     expected = replace(best, chosen=(0,) * len(best.chosen)).totals

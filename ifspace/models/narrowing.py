@@ -4,7 +4,7 @@ The step says which elements of every parameter and buffer stay along each axis,
 modules count anew. It needs no trace, so a network is made again from its file at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar, Self
@@ -107,41 +107,13 @@ class Narrow:
 
         Raises: SettingError for a network that the step was not made for.
         """
-        tensors = {
-            **dict(model.named_parameters(remove_duplicate=False)),
-            **dict(model.named_buffers(remove_duplicate=False)),
-        }
-        masks = [entry.mask for entry in self.kept]
+        tensors, masks = tensors_of(model), [entry.mask for entry in self.kept]
         for part in self.tensors:
-            tensor = tensors.get(part.name)
-            sizes = () if tensor is None else tuple(tensor.shape)
-            if not part.kept < len(masks) or len(masks[part.kept]) != dict(enumerate(sizes)).get(
-                part.axis
-            ):
-                raise SettingError.because(
-                    "a step that does not fit the network",
-                    got=f"{part.name} {'missing' if tensor is None else list(sizes)}",
-                    allowed="the shapes that it was planned for",
-                    remedy="take the network that the step was planned for",
-                    argument="model",
-                )
-        owners: dict[int, nn.Module] = {}
+            size = len(masks[part.kept]) if part.kept < len(masks) else None
+            check_size(tensors, part.name, part.axis, size)
         for part in self.tensors:
-            tensor = tensors[part.name]
-            _narrow(tensor, part.axis, masks[part.kept])
-            module = model.get_submodule(part.name.rpartition(".")[0])
-            owners[id(module)] = module
-        for number in self.numbers:
-            module = model.get_submodule(number.module)
-            old = getattr(module, number.name)
-            setattr(
-                module, number.name, (number.value,) if isinstance(old, tuple) else number.value
-            )
-        for module in owners.values():
-            _count_anew(module)
-        for module in reversed(list(model.modules())):  # a layer of a block may be one itself
-            if isinstance(module, BlockModule) and owners.keys() & set(map(id, module.modules())):
-                module.sized = _sized_anew(module)
+            _narrow(tensors[part.name], part.axis, masks[part.kept])
+        count_anew(model, {part.name for part in self.tensors}, self.numbers)
 
     def to_json(self) -> dict[str, Any]:
         """Return the step as JSON values."""
@@ -152,6 +124,46 @@ class Narrow:
     def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
         """Return the step that `to_json` wrote. Raises: SettingError."""
         return from_plain(cls, values, where)
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a model under all of their names."""
+    return {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+
+
+def check_size(tensors: Mapping[str, Tensor], name: str, axis: int, size: int | None) -> None:
+    """Check that a tensor has so many elements along an axis. Raises: SettingError."""
+    tensor = tensors.get(name)
+    sizes = () if tensor is None else tuple(tensor.shape)
+    if size is None or size != dict(enumerate(sizes)).get(axis):
+        raise SettingError.because(
+            "a step that does not fit the network",
+            got=f"{name} {'missing' if tensor is None else list(sizes)}",
+            allowed="the shapes that it was planned for",
+            remedy="take the network that the step was planned for",
+            argument="model",
+        )
+
+
+def count_anew(model: nn.Module, names: Iterable[str], numbers: Iterable[ChangedNumber]) -> None:
+    """Give modules the numbers of channels that their tensors have, and the `numbers`.
+
+    `names`: of the parameters and buffers that have another size.
+    """
+    modules = [model.get_submodule(name.rpartition(".")[0]) for name in names]
+    owners = {id(module): module for module in modules}
+    for number in numbers:
+        module = model.get_submodule(number.module)
+        is_tuple = isinstance(getattr(module, number.name), tuple)
+        setattr(module, number.name, (number.value,) if is_tuple else number.value)
+    for module in owners.values():
+        _count_anew(module)
+    for module in reversed(list(model.modules())):  # a layer of a block may be one itself
+        if isinstance(module, BlockModule) and owners.keys() & set(map(id, module.modules())):
+            module.sized = _sized_anew(module)
 
 
 def _narrow(tensor: Tensor, axis: int, mask: Mask) -> None:

@@ -43,7 +43,12 @@ from ifspace.models.replaceable import replaceable_convs
 from ifspace.models.tracing import trace as traced
 from ifspace.models.warm_start import Fit, random_images
 from ifspace.models.weights import names_after
-from ifspace.models.widths import WIDTHS_OBJECTIVE, Importance, Narrowing, plan_narrowing
+from ifspace.models.widths import (
+    WIDTHS_OBJECTIVE,
+    Importance,
+    Narrowing,
+    plan_narrowing,
+)
 from ifspace.stages.problem import Blocks, Budgets, amounts_text
 
 
@@ -58,11 +63,11 @@ class OptimizationProblem:
     there are none. `grow`: how new units begin, as for `reorganize`. `plan`: the block of each
     layer that is replaced, instead of a search among `blocks`, in the stages that are there.
     `widths`: whether widths are what meets the budgets, without blocks. `joint`: what may change
-    together, in one search, instead of all that. `importance` and `keep_widths`: as for `narrow`.
-    Budgets that are shares are of the network before. `measure`: times layers and blocks here,
-    instead of the latencies of the `search`; a budget of latency is of the whole network then. With
-    `widths` it times convolutions at the widths that are tried, and the network takes as much less
-    as they do.
+    together, in one search, instead of all that. `importance`, `keep_widths` and `widen`: as for
+    `narrow`. Budgets that are shares are of the network before. `measure`: times layers and blocks
+    here, instead of the latencies of the `search`; a budget of latency is of the whole network
+    then. With `widths` it times convolutions at the widths that are tried, and the network takes as
+    much less as they do.
     """
 
     blocks: Blocks | None = None
@@ -85,6 +90,7 @@ class OptimizationProblem:
     joint: Freedom | None = None
     importance: Importance = "l2"
     keep_widths: tuple[str, ...] = ()
+    widen: Fraction = Fraction(1)
 
     @property
     def objective(self) -> str:
@@ -100,7 +106,8 @@ class OptimizationProblem:
     def freedom(self) -> Freedom | None:
         """What is decided in one search: also widths alone that have a budget of latency."""
         if self.widths and "latency_ms" in self.budgets.bounded:
-            return Freedom(depths=False, blocks=False, keep_widths=self.keep_widths)
+            kept = {"keep_widths": self.keep_widths, "widen": self.widen}
+            return Freedom(depths=False, blocks=False, **kept)
         return self.joint
 
 
@@ -398,6 +405,7 @@ def _narrowed(
         objective=problem.search.objective or WIDTHS_OBJECTIVE,
         importance=problem.importance,
         keep_widths=problem.keep_widths,
+        widen=problem.widen,
         time_limit_s=time_limit_s,
     )
     if not plan.is_solved:

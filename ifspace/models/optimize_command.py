@@ -16,6 +16,7 @@ from ifspace.cli.options import (
     FLOORS,
     LIST,
     MILLISECONDS_OR_SHARE,
+    RATIO,
     OneOf,
     Output,
     WholeNumber,
@@ -160,6 +161,14 @@ _OPTIONS = (
         metavar="PATTERNS",
         help="With --widths, --widths-only or --joint: layers whose full name matches one of these "
         "stay as wide as they are, and all that go with them.",
+    ),
+    click.option(
+        "--widen",
+        type=RATIO,
+        metavar="X",
+        help="With --widths, --widths-only or --joint: layers may also be up to X times as wide, "
+        "such as 1.5, where the budgets allow it. New channels change no output at first; groups "
+        "that a norm puts together get none. 1 if not given.",
     ),
     click.option("--keep-depths", is_flag=True, help="With --joint: no unit is removed."),
     click.option(
@@ -587,7 +596,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
         (bool(widths) and not budgets, [*widths[:1], "no budget"], "--params or --macs beside it"),
         (
             not widths and not options["joint"],
-            [*present("importance", "keep_widths"), "no --widths"],
+            [*present("importance", "keep_widths", "widen"), "no --widths"],
             "--widths, --widths-only or --joint",
         ),
         (
@@ -650,6 +659,7 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
     from ifspace.models.decomposition import Search
     from ifspace.models.optimization import OptimizationProblem
     from ifspace.models.plan_file import read_plan
+    from ifspace.models.widths import check_widen
     from ifspace.stages.problem import Budgets
 
     return OptimizationProblem(
@@ -683,18 +693,21 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
         joint=_freedom(options),
         importance=options["importance"] or "l2",
         keep_widths=tuple(options["keep_widths"] or ()),
+        widen=check_widen(options["widen"] or 1),
     )
 
 
 def _freedom(options: Mapping[str, Any]) -> "Freedom | None":
     """Return what may change in one search, None without --joint."""
     from ifspace.models.joint import Freedom
+    from ifspace.models.widths import check_widen
 
     if not options["joint"]:
         return None
     return Freedom(
         depths=not options["keep_depths"],
         keep_widths=tuple(options["keep_widths"] or ()),
+        widen=check_widen(options["widen"] or 1),
         layers=_layers(options),
     )
 

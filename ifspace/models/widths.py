@@ -1,4 +1,4 @@
-"""Narrow a network: the widths that fit budgets best, and the strongest channels for them.
+"""Narrow a network, or widen it: the widths that fit budgets best, and their strongest channels.
 
 Which channels must be kept or removed together is read off the network
 (`ifspace.models.channel_groups`); how many of each group are kept is one search over all groups
@@ -10,6 +10,8 @@ import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from math import floor
 from pathlib import Path
 from typing import Final
 
@@ -28,11 +30,12 @@ from ifspace.models.channel_groups import (
     LayerCall,
 )
 from ifspace.models.decomposition import amounts_of
-from ifspace.models.edits import EditedNetwork
+from ifspace.models.edits import EditedNetwork, Step
 from ifspace.models.graph import ImageSize
 from ifspace.models.narrowing import ChangedNumber, Narrow
 from ifspace.models.surgery import copy_of_network
 from ifspace.models.tracing import Image, trace
+from ifspace.models.widening import Widen, widen_copy
 from ifspace.stages.problem import Budgets, budgets_error
 from ifspace.stages.widths import Form, Width, WidthPlan, WidthsProblem, best_widths
 from ifspace.values import choice, whole_number
@@ -46,8 +49,54 @@ NORMS: Final[Mapping[str, int]] = {"l1": 1, "l2": 2}
 MULTIPLE: Final = 8
 _WIDE: Final = 8
 _STEPS: Final = 16
+# Widths may be at most so many times what they are.
+MOST_WIDER: Final = 8
 # How often what cannot be narrowed is left out and the rest is chosen anew.
 _ROUNDS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Which widths are tried: multiples of channels up to `widen` times as many as there are."""
+
+    multiple: int = MULTIPLE
+    widen: Fraction = Fraction(1)
+
+    def width_of(self, group: ChannelGroup, can_widen: bool = True) -> Width:
+        """Return a width: multiples, doubled while there are so many steps, and all that there are.
+
+        >>> group = ChannelGroup(("conv",), np.arange(256), 1, {})
+        >>> Steps().width_of(group).counts[:3], len(Steps().width_of(group).counts)
+        ((16, 32, 48), 16)
+        >>> Steps(widen=Fraction(9, 8)).width_of(group).counts[-3:]
+        (256, 272, 288)
+        """
+        present, multiple = len(group.classes), self.multiple
+        if group.width >= _WIDE * multiple:
+            multiple *= 2
+        while group.width >= 2 * multiple * _STEPS:
+            multiple *= 2
+        most = floor(self.widen * present) if can_widen else present
+        counts = [
+            count
+            for count in range(1, most + 1)
+            if count * group.channels % multiple == 0 or count == present
+        ]
+        return Width(group.name, tuple(counts), group.channels, present)
+
+
+def check_widen(widen: Fraction | float) -> Fraction:
+    """Return how many times as wide a network may be as a fraction. Raises: SettingError."""
+    share = Fraction(widen).limit_denominator(10**6)
+    if not 1 <= share <= MOST_WIDER:
+        raise SettingError.because(
+            f"{ARGUMENT} that is no factor to widen by",
+            got=widen,
+            allowed=f"numbers from 1 to {MOST_WIDER} such as 1.5",
+            remedy="give how many times as wide a layer may be",
+            argument="widen",
+        )
+    return share
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +120,7 @@ class Narrowing:
     `widths`: those that could change. `fixed`: the layers whose widths cannot, and why. `before`
     and `after`: parameters, MACs of one image, elements that layers write, and where it is bounded
     the peak memory in bytes. `alike`: the same of all widths narrowed alike. `answer`: the proof;
-    `step`: what is removed, None where nothing keeps the budgets.
+    `step`: what is removed, None where nothing keeps the budgets; `wider`: what is added then.
     """
 
     image: ImageSize
@@ -84,6 +133,7 @@ class Narrowing:
     after: Mapping[str, int] = field(default_factory=dict)
     alike: Mapping[str, int] = field(default_factory=dict)
     step: Narrow | None = None
+    wider: Widen | None = None
 
     @property
     def is_solved(self) -> bool:
@@ -93,7 +143,8 @@ class Narrowing:
     def network(self, start: EditedNetwork, model: nn.Module) -> "NarrowedNetwork":
         """Return the narrowed `model` with the record of the network `start` and this plan."""
         assert self.step is not None
-        edits = start.edits.for_image(self.image).then(self.step)
+        steps = (self.step,) if self.wider is None else (self.step, self.wider)
+        edits = start.edits.for_image(self.image).then(*steps)
         return NarrowedNetwork(model, edits, self)
 
     def check(self) -> None:
@@ -133,6 +184,7 @@ def narrow(
     objective: str = WIDTHS_OBJECTIVE,
     importance: Importance = "l2",
     multiple: int = MULTIPLE,
+    widen: Fraction | float = 1,
     keep_widths: Sequence[str] = (),
     time_limit_s: float | None = None,
 ) -> NarrowedNetwork:
@@ -142,12 +194,16 @@ def narrow(
     (of wide groups of 2, 4 ... times as many): those of greatest `objective` ("macs-3/4", the sum
     of MACs^(3/4) over layers, "most-macs", or "most-params"). An amount without a
     budget is at most 9/10 of what it is where all widths are narrowed alike. `keep_widths`:
-    patterns such as "*.conv3" of the full names of layers that stay as wide as they are.
+    patterns such as "*.conv3" of the full names of layers that stay as wide as they are. `widen`:
+    widths may be up to so many times what they are, 1 or more; parameters and MACs grow only where
+    they have a budget above what they are.
 
     Of each group the channels stay that have the greatest
     `importance`: the "l1" or "l2" norm of their weights in all layers that write them, or numbers
     of the user's: a mapping from full names of layers to a tensor [C_out], or a CSV file with the
-    columns layer, channel and importance. Weights that stay keep their values.
+    columns layer, channel and importance. Weights that stay keep their values; new channels are
+    copies of the strongest that nothing reads at first: where no channel is removed, the network
+    computes what it did.
 
     >>> model = nn.Sequential(nn.Conv2d(8, 64, 3), nn.ReLU(), nn.Conv2d(64, 8, 1))
     >>> small = narrow(model, (8, 16, 16), Budgets(params="60%"))
@@ -167,6 +223,7 @@ def narrow(
         objective=objective,
         importance=importance,
         multiple=multiple,
+        widen=widen,
         keep_widths=keep_widths,
         time_limit_s=time_limit_s,
     )
@@ -182,6 +239,7 @@ def plan_narrowing(
     objective: str = WIDTHS_OBJECTIVE,
     importance: Importance = "l2",
     multiple: int = MULTIPLE,
+    widen: Fraction | float = 1,
     keep_widths: Sequence[str] = (),
     time_limit_s: float | None = None,
 ) -> tuple[Narrowing, nn.Module]:
@@ -194,7 +252,8 @@ def plan_narrowing(
     if budgets.shares:
         budgets = budgets.of(amounts_of(trace(model, x), budgets.dtype))
     channels = Channels(model, x).with_kept(keep_widths)
-    narrowing = best_narrowing(channels, budgets, objective, importance, multiple, time_limit_s)
+    steps = Steps(multiple, check_widen(widen))
+    narrowing = best_narrowing(channels, budgets, objective, importance, steps, time_limit_s)
     groups, best = narrowing.channels.groups, narrowing.answer.best
     if best is None:
         return _narrowing(narrowing, [group.width for group in groups]), model
@@ -211,6 +270,7 @@ class BestNarrowing:
     problem: WidthsProblem
     answer: Answer[WidthPlan]
     step: Narrow | None = None
+    wider: Widen | None = None
     model: nn.Module | None = None
 
 
@@ -219,7 +279,7 @@ def best_narrowing(
     budgets: Budgets,
     objective: str,
     importance: Importance,
-    multiple: int,
+    steps: Steps,
     time_limit_s: float | None,
     *,
     with_bound: bool = True,
@@ -232,32 +292,65 @@ def best_narrowing(
     for _ in range(_ROUNDS):
         if not channels.groups:
             raise _nothing_to_narrow(channels)
-        problem = widths_problem(channels, budgets, objective, multiple)
+        problem = widths_problem(channels, budgets, objective, steps)
         answer = best_widths(problem, time_limit_s, with_bound=with_bound)
         if answer.best is None:
             return BestNarrowing(channels, problem, answer)
         copy = copy_of_network(channels.model)
-        step, fixed = narrow_copy(channels, copy, answer.best.counts, scores)
-        if not fixed:
-            return BestNarrowing(channels, problem, answer, step, copy)
-        channels = channels.with_fixed(fixed)
+        resized = resize_copy(channels, copy, answer.best.counts, scores)
+        if resized.is_done:
+            return BestNarrowing(channels, problem, answer, resized.step, resized.wider, copy)
+        channels = resized.restrict(channels)
     raise _nothing_to_narrow(channels)
 
 
-def narrow_copy(
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """How a copy of a network was narrowed, then widened in place; or why it cannot be.
+
+    `fixed`: feature maps whose channels must stay, with reasons; `not_wider`: the names of groups
+    that get no channels. Where there are neither the copy runs the same operators on its channels.
+    """
+
+    step: Narrow
+    wider: Widen | None = None
+    fixed: Mapping[int, str] = field(default_factory=dict)
+    not_wider: frozenset[str] = frozenset()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the copy is as it should be."""
+        return not self.fixed and not self.not_wider
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps that were applied."""
+        return (self.step,) if self.wider is None else (self.step, self.wider)
+
+    def restrict(self, channels: Channels) -> Channels:
+        """Return channels without the freedom that the network does not have."""
+        return channels.with_fixed(self.fixed).not_wider(self.not_wider)
+
+
+def resize_copy(
     channels: Channels,
     copy: nn.Module,
     counts: Sequence[int],
     scores: "Mapping[str, Scores] | int",
-) -> tuple[Narrow, dict[int, str]]:
-    """Narrow a copy of a network in place.
-
-    Return the step, and the feature maps whose channels must stay, with reasons; none where the
-    copy runs the same operators on the channels that are left.
-    """
+) -> Resized:
+    """Narrow a copy of a network in place, then widen it, to so many classes of each group."""
     removed = _removed(channels, counts, scores)
     step = _step(channels, removed)
-    return step, _faults(channels, step, copy, removed)
+    fixed = _faults(channels, step, copy, removed)
+    pairs = list(zip(channels.groups, counts, strict=True))
+    if fixed or not any(count > len(group.classes) for group, count in pairs):
+        return Resized(step, fixed=fixed)
+    narrowed = Channels(copy, channels.image)
+    count_of = {group.key: count for group, count in pairs}
+    own = [count_of.get(group.key, len(group.classes)) for group in narrowed.groups]
+    order = scores if isinstance(scores, int) else NORMS["l2"]
+    wider, not_wider = widen_copy(narrowed, copy, own, _strengths(narrowed, order))
+    return Resized(step, wider, not_wider=not_wider)
 
 
 def _nothing_to_narrow(channels: Channels) -> SettingError:
@@ -285,11 +378,12 @@ def _narrowing(narrowing: BestNarrowing, after: Sequence[int]) -> Narrowing:
             for group, width in zip(channels.groups, after, strict=True)
         ),
         fixed=channels.fixed,
-        before=problem.amounts(problem.most),
+        before=problem.amounts(problem.present),
         answer=answer,
         after={} if answer.best is None else answer.best.amounts,
         alike=problem.alike,
         step=narrowing.step,
+        wider=narrowing.wider,
     )
 
 
@@ -316,7 +410,7 @@ def written_form(call: LayerCall, channels: Channels) -> Form:
 
 
 def widths_problem(
-    channels: Channels, budgets: Budgets, objective: str, multiple: int
+    channels: Channels, budgets: Budgets, objective: str, steps: Steps
 ) -> WidthsProblem:
     """Return the widths of a network as a problem of numbers."""
     groups = channels.groups
@@ -325,7 +419,7 @@ def widths_problem(
     layers.append(Form(channels.other_macs))
     written = [written_form(call, channels) for call in channels.walk.layers]
     return WidthsProblem(
-        widths=tuple(width_of(group, multiple) for group in groups),
+        widths=tuple(steps.width_of(group, channels.can_widen(group)) for group in groups),
         layers=tuple(layer for layer in layers if layer.at([len(g.classes) for g in groups])),
         params=Form.sum(weights[name] for name in channels.parameters),
         activations=Form.sum(written),
@@ -333,22 +427,6 @@ def widths_problem(
         budgets=budgets,
         objective=objective,
     )
-
-
-def width_of(group: ChannelGroup, multiple: int) -> Width:
-    """Return a width: multiples of channels, doubled while it has so many steps, and all of them.
-
-    >>> group = ChannelGroup(("conv",), np.arange(256), 1, {})
-    >>> width_of(group, 8).counts[:3], len(width_of(group, 8).counts)
-    ((16, 32, 48), 16)
-    """
-    most = len(group.classes)
-    if group.width >= _WIDE * multiple:
-        multiple *= 2
-    while group.width >= 2 * multiple * _STEPS:
-        multiple *= 2
-    counts = [count for count in range(1, most) if count * group.channels % multiple == 0]
-    return Width(group.name, (*counts, most), group.channels)
 
 
 def _axis_form(axis: Axis, channels: Channels, groups: Sequence[ChannelGroup]) -> Form:

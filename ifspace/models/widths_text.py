@@ -63,7 +63,11 @@ def changes_text(widths: Sequence[GroupWidth]) -> str:
         for width in changed
     ]
     table = Table(("channels of~", "", ">before", ">after", ">×"), tuple(rows))
-    return heading(f"Narrowed: {len(changed)} of {counted(len(widths), 'width')}") + table.text()
+    title = "Narrowed"
+    if any(width.after > width.before for width in changed):
+        title = "Changed"
+    counts = f"{len(changed)} of {counted(len(widths), 'width')}"
+    return heading(f"{title}: {counts}") + table.text()
 
 
 def widths_text(plan: Narrowing | None) -> str:

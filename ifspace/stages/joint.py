@@ -119,7 +119,7 @@ class LiveStep:
 class JointProblem:
     """Which widths, depths and blocks a network has within limits.
 
-    `widths`: the numbers of channels of each group to choose from, the last of them all. `stages`:
+    `widths`: the numbers of channels of each group to choose from, with those there are. `stages`:
     of each the indices of the units that may be removed, those that go last first. `ties`: a unit
     and the widths that it reads and writes, which are equal where it is removed; None for channels
     that all stay. `limits`: the
@@ -184,7 +184,7 @@ class JointProblem:
         """The network as it is."""
         return JointPlan(
             self,
-            tuple(width.most for width in self.widths),
+            tuple(width.present for width in self.widths),
             (True,) * self.units,
             (0,) * len(self.parts),
         )
@@ -236,7 +236,7 @@ class JointPlan:
             for name in ("params", "macs", "activations", "changed")
         }
         widths = zip(self.problem.widths, self.counts, strict=True)
-        totals["changed"] += sum(count != width.most for width, count in widths)
+        totals["changed"] += sum(count != width.present for width, count in widths)
         totals["changed"] += self.present.count(False)
         totals["value"] = fsum(
             [
@@ -294,7 +294,7 @@ class JointPlan:
             f"{problem.widths[a].name} and what follows a unit that is gone"
             for unit, a, b in problem.ties
             if not self.present[unit]
-            and self.counts[a] != (problem.widths[a].most if b is None else self.counts[b])
+            and self.counts[a] != (problem.widths[a].present if b is None else self.counts[b])
         ]
         if not faults:
             totals = self.totals
@@ -385,7 +385,7 @@ class _JointModel:
         ]
         for width, literals in zip(problem.widths, self.counts, strict=True):
             self.model.add_exactly_one(literals.values())
-            self.terms["changed"].append((literals[width.most], -1))
+            self.terms["changed"].append((literals[width.present], -1))
             self.constants["changed"] += 1
         self.present = [self._literal(f"unit {n}") for n in range(problem.units)]
         for stage in problem.stages:
@@ -515,8 +515,8 @@ class _JointModel:
         for width, units in users.items():
             unit = next(iter(units))
             if len(units) == 1 and unit is not None and width not in tied:
-                most = self.counts[width][self.problem.widths[width].most]
-                self.model.add_bool_or([self.present[unit], most])
+                whole = self.counts[width][self.problem.widths[width].present]
+                self.model.add_bool_or([self.present[unit], whole])
 
     def _tie(self) -> None:
         """Make what a removed unit would read as wide as what it would write."""
@@ -524,8 +524,8 @@ class _JointModel:
             for a, b in (pair, pair[::-1]):
                 if a is None:
                     continue
-                most = self.problem.widths[a].most
-                other = {most: 1} if b is None else self.counts[b]
+                whole = self.problem.widths[a].present
+                other = {whole: 1} if b is None else self.counts[b]
                 for count, x in self.counts[a].items():
                     same = other.get(count, 0)
                     self.model.add_bool_or([self.present[unit], x.Not(), same])

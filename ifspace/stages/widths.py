@@ -46,10 +46,12 @@ OBJECTIVES: Final[Mapping[str, float]] = {"macs-3/4": 0.75, "most-macs": 1.0, "m
 BOUNDED: Final = ("params", "macs", PEAK_MEMORY)
 # What is never above that of all widths narrowed alike.
 _FOLLOWING: Final = ("params", "macs", "activations")
+# What does not grow without a budget of its own.
+_KEPT: Final = ("params", "macs")
 # Tangents of a layer's objective: at all of its values up to so many, else at so many of them.
 _TANGENTS: Final = 24
 # How much of an amount without a budget a plan may have, of what narrowing alike leaves.
-_MARGIN: Final = Fraction(9, 10)
+MARGIN: Final = Fraction(9, 10)
 # The objective in whole numbers: its greatest value is about this.
 _SCALE: Final = 10**7
 # Of the changes that promise most, so many are counted exactly.
@@ -63,17 +65,19 @@ _RATIOS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """A width by its name, and which numbers of its classes may be kept, the last of them all.
+    """A width by its name, and which numbers of its classes may be chosen.
 
-    `channels`: how many channels a class has.
+    `channels`: how many channels a class has. `present`: the number of classes that there are, the
+    last of `counts` if 0: greater numbers widen the network.
 
-    >>> Width("conv1", (8, 16)).most
-    16
+    >>> Width("conv1", (8, 16)).present, Width("conv1", (8, 16, 24), present=16).most
+    (16, 24)
     """
 
     name: str
     counts: Counts
     channels: int = 1
+    present: int = 0
 
     def __post_init__(self) -> None:
         set_fields(self, counts=tuple(self.counts))
@@ -86,17 +90,32 @@ class Width:
                 remedy="name at least the number there is",
                 argument="counts",
             )
+        set_fields(self, present=self.present or self.counts[-1])
 
     @property
     def most(self) -> int:
-        """The number of its classes."""
+        """The greatest number."""
         return self.counts[-1]
 
     def nearest(self, share: Fraction) -> int:
-        """Return the number nearest to a share of all, of two the smaller."""
-        place = bisect_left(self.counts, self.most * share)
+        """Return the number nearest to a share of those that there are, of two the smaller."""
+        place = bisect_left(self.counts, self.present * share)
         around = self.counts[max(0, place - 1) : place + 1]
-        return min(around, key=lambda count: abs(count - self.most * share))
+        return min(around, key=lambda count: abs(count - self.present * share))
+
+    def at_most(self, share: Fraction) -> float:
+        """Return a share of the classes that there are, but no more than the greatest number."""
+        return min(float(self.present * share), self.most)
+
+
+def shares_alike(widths: Iterable[Width], steps: int) -> tuple[Fraction, ...]:
+    """Return shares to change all widths by alike, from the greatest, in steps of 1 / `steps`.
+
+    >>> [str(share) for share in shares_alike([Width("a", (8, 16, 24), present=16)], 2)]
+    ['3/2', '1', '1/2', '0']
+    """
+    greatest = max((Fraction(width.most, width.present) for width in widths), default=Fraction(1))
+    return tuple(Fraction(part, steps) for part in range(floor(greatest * steps), -1, -1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +232,18 @@ class WidthsProblem:
 
     @property
     def most(self) -> Counts:
-        """All channels that there are."""
+        """The greatest widths."""
         return tuple(width.most for width in self.widths)
+
+    @property
+    def present(self) -> Counts:
+        """The widths that there are."""
+        return tuple(width.present for width in self.widths)
+
+    @property
+    def shares(self) -> tuple[Fraction, ...]:
+        """The shares of all widths alike that are compared, from the greatest down to 0."""
+        return shares_alike(self.widths, _RATIOS)
 
     @property
     def least(self) -> Counts:
@@ -242,10 +271,11 @@ class WidthsProblem:
     def alike(self) -> dict[str, int]:
         """What the network costs with all widths narrowed alike, by a ratio of any value.
 
-        The ratio is the greatest that keeps the budgets; widths need not be whole numbers then.
+        Or widened, up to the greatest of each. The ratio is the greatest that keeps the budgets;
+        widths need not be whole numbers then.
         """
-        for part in range(_RATIOS, 0, -1):
-            amounts = self.amounts([width.most * part / _RATIOS for width in self.widths])
+        for share in self.shares[:-1]:
+            amounts = self.amounts([width.at_most(share) for width in self.widths])
             if not self.budgets.exceeded(amounts):
                 return amounts
         return self.amounts(self.least)
@@ -254,19 +284,20 @@ class WidthsProblem:
     def limits(self) -> dict[str, int]:
         """The most that a plan may have: the budgets; of others 9/10 of what narrowing alike has.
 
-        But never less than the narrowest widths have. Budgets that the network keeps
-        change nothing.
+        Of all of that where the network keeps the budgets as it is. But never less than the
+        narrowest widths have; parameters and MACs never more than before.
         """
-        least = self.amounts(self.least)
-        margin = _MARGIN if self.budgets.exceeded(self.amounts(self.most)) else 1
+        least, before = self.amounts(self.least), self.amounts(self.present)
+        margin = MARGIN if self.budgets.exceeded(before) else 1
         limits = {name: max(floor(margin * self.alike[name]), least[name]) for name in _FOLLOWING}
+        limits |= {name: min(limits[name], before[name]) for name in _KEPT}
         return limits | {name: floor(limit) for name, limit in self.budgets.limits.items()}
 
     @cached_property
     def start(self) -> Counts | None:
         """All widths narrowed alike to numbers that may be chosen; None if nothing keeps limits."""
-        for part in range(_RATIOS, -1, -1):
-            counts = tuple(width.nearest(Fraction(part, _RATIOS)) for width in self.widths)
+        for share in self.shares:
+            counts = tuple(width.nearest(share) for width in self.widths)
             amounts = self.amounts(counts)
             if all(amounts[name] <= limit for name, limit in self.limits.items()):
                 return counts

@@ -109,6 +109,17 @@ def test_together_is_at_least_as_good_as_widths_alone() -> None:
     )
 
 
+def test_layers_become_wider_where_budgets_allow_it() -> None:
+    model, freedom = network(stages=1), m.Freedom(widen=Fraction(2))
+    plan = m.redesign(model, IMAGE, m.Budgets(params="150%", macs="150%"), freedom).plan
+    assert any(width.after > width.before for width in plan.widths)
+    assert plan.after["value"] > plan.before["value"]
+    big = m.redesign(model, IMAGE, m.Budgets(params="150%"), freedom)
+    graph = m.trace(big.model, IMAGE)
+    assert (graph.params, graph.macs) == (big.plan.after["params"], big.plan.after["macs"])
+    assert graph.macs <= big.plan.before["macs"]
+
+
 def test_what_is_to_stay_stays() -> None:
     freedom = m.Freedom(depths=False, keep_widths=("4.*",), layers=Layers(exclude=("8.*", "9.*")))
     plan = m.redesign(network(), IMAGE, m.Budgets(params="30%"), freedom).plan

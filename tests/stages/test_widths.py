@@ -21,8 +21,10 @@ def random_problem(seed: int, share: float) -> WidthsProblem:
     """Return a chain, or units whose outputs are one width with an inner width each."""
     random = Random(seed)
     count = random.randint(2, 4)
+    counts = [tuple(range(8, 8 * random.randint(2, 5) + 1, 8)) for _ in range(count)]
     widths = tuple(
-        Width(f"layer{n}", tuple(range(8, 8 * random.randint(2, 5) + 1, 8))) for n in range(count)
+        Width(f"layer{n}", own, present=8 * random.randint(1, len(own)) if seed % 3 else 0)
+        for n, own in enumerate(counts)
     )
     own = [Form(0, {n: 1}) for n in range(count)]
     stage = own[0]
