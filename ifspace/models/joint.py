@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
-from math import ceil
+from math import ceil, floor
 from typing import Any, Final, Literal
 
 from torch import Tensor, nn
