@@ -106,8 +106,9 @@ class OptimizationProblem:
     def freedom(self) -> Freedom | None:
         """What is decided in one search: also widths alone that have a budget of latency."""
         if self.widths and "latency_ms" in self.budgets.bounded:
-            kept = {"keep_widths": self.keep_widths, "widen": self.widen}
-            return Freedom(depths=False, blocks=False, **kept)
+            return Freedom(
+                depths=False, blocks=False, keep_widths=self.keep_widths, widen=self.widen
+            )
         return self.joint
 
 
