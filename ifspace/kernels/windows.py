@@ -67,15 +67,21 @@ class Windows:
     distinct: int = field(init=False, compare=False)
     starts: tuple[int, ...] = field(init=False, compare=False)
     filters: tuple[int, ...] = field(init=False, compare=False)
+    _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Compute the table once."""
+        """Compute the table, and the hash of what is the key of tables at every call, once."""
+        key = self.in_channels, self.out_channels, self.width, self.step, self.order
+        object.__setattr__(self, "_hash", hash(key))
         c_in = self.in_channels
         distinct = distinct_windows(c_in, self.step)
         object.__setattr__(self, "distinct", distinct)
         object.__setattr__(self, "starts", tuple(p * self.step % c_in for p in range(distinct)))
         counts = tuple(len(self.readers(p)) for p in range(distinct))
         object.__setattr__(self, "filters", counts)
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def groups(self) -> int:

@@ -27,6 +27,8 @@ UNIT_FILTERS: Final = 32
 UNIT_TAPS: Final = 64
 # Elements of its channels that a unit reads before the next elements' turn.
 CHUNK: Final = 16384
+# Pixels of all images up to which vectors run along channels in every layout.
+FEW_PIXELS: Final = 63
 # Elements of both tensors that are copied at a time.
 COPIED: Final = 1 << 18
 
@@ -57,6 +59,9 @@ def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
     not fit, as many images as fit the caches are copied at a time.
     """
     x, grad = (tensor.contiguous(memory_format=memory_format(tensor)) for tensor in (x, grad))
+    if 0 < x.numel() // stage.c_in <= FEW_PIXELS and stage.is_pointwise:
+        # A vector along so few pixels is not full: transposed, they are few numbers.
+        x, grad = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, grad))
     if x.numel() and outer.fits(x, grad, stage):
         return outer.weight_grad(grad, x, stage)
     output = torch.zeros(stage.weights, dtype=torch.float32, device="cpu")

@@ -27,7 +27,7 @@ from ifspace.kernels.chain.loops import HALF, LANES, MOST_PANEL, PANELS, RIFFLES
 from ifspace.kernels.chain.stages import Index, Stage, gradient_of
 from ifspace.kernels.chain.threads import run_parts, scratch_memory
 from ifspace.kernels.chain.tiles import SHARED_WORK
-from ifspace.kernels.tensors import is_channels_last
+from ifspace.kernels.tensors import is_channels_last, memory_format
 
 # The pixels of a tile, a multiple of those of every panel, and those of panels of `MOST_PANEL`
 # pixels, whose source should stay in the first cache: at most so many floats.
@@ -66,8 +66,15 @@ def fits(x: Tensor, stage: Stage) -> bool:
 
 
 def fits_gradient(grad: Tensor, stage: Stage) -> bool:
-    """Return whether the loops compute the gradient by the input from grad [N, C_out, H, W]."""
-    return _is_direct(grad) and gradient_layer(stage) is not None
+    """Return whether the loops compute the gradient by the input from grad [N, C_out, H, W].
+
+    Of other layouts than channels_last it is transposed, if that is less than all weights.
+    """
+    n, _, height, width = grad.shape
+    pixels = n * height * width
+    is_alike = is_channels_last(grad) or pixels * (stage.c_in + stage.c_out) <= stage.weights
+    is_float = grad.dtype == torch.float32
+    return is_alike and is_float and pixels >= MOST_PANEL and gradient_layer(stage) is not None
 
 
 def _is_direct(x: Tensor) -> bool:
@@ -94,7 +101,9 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stage: Stage) -> Ten
 
 def input_grad(grad: Tensor, weight: Tensor, stage: Stage) -> Tensor:
     """Return the gradient [N, C_in, H, W] by the input, where it `fits_gradient`."""
-    return _run(grad, weight, None, stage, is_gradient=True)
+    layout = memory_format(grad)
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    return _run(grad, weight, None, stage, is_gradient=True).contiguous(memory_format=layout)
 
 
 def _run(

@@ -13,7 +13,7 @@ write its own channels shuffled (`shuffle_out`).
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from json import dumps, loads
 from typing import Any, Final, NamedTuple, Self
@@ -100,6 +100,14 @@ class Convolution(ABC):
     source: int = -1
     residual: int | None = None
     activation: str | None = None
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """The hash, computed once: a convolution is a key of tables at every call."""
+        return hash(tuple(getattr(self, row.name) for row in fields(self)))
 
     @property
     @abstractmethod
@@ -206,6 +214,8 @@ class Stage(Convolution):
     Raises: KernelError for windows that do not fit the channels, or values out of range.
     """
 
+    __hash__ = Convolution.__hash__  # which a dataclass would replace
+
     def __post_init__(self) -> None:
         windows_at(self.c_in, self.c_out, self.fan_in, self.step, self.order)
         wrong = [
@@ -276,6 +286,8 @@ class InputGradient(Convolution):
     """
 
     of: Stage | None = None
+
+    __hash__ = Convolution.__hash__
 
     @property
     def weights(self) -> int:
