@@ -14,8 +14,9 @@ halves that meet are those of one copy, and their pair is taken to the power r. 
 * *Cheapest first*, below limits that grow, as in `halves`.
 
 A chain is tried from the sets that outputs of its last copy read, one after the other: each set
-once, and none that contains another. Most chains fail at the first, so that no matrix of a whole
-chain is computed.
+once, and none that contains another, and only until all channels are seen, so that no matrix of a
+whole chain is computed. Most pairs see everything and still do so without a layer, mostly without
+the one that the pair before could do without: that is tried first.
 
 Left to `forward` are copies of different widths, sets of layers left out together, and fronts.
 """
@@ -122,13 +123,16 @@ class RepeatedSearch(HalfSearch):
 
 
 @compiled(nogil=True)
-def _seen(sets: Any, limbs: int, data: Any, origin: int, wide: int, out: Any) -> None:
-    """Write the union of the rows at `data[origin:]` of a set's members into `out`."""
+def _seen(sets: Any, limbs: int, data: Any, origin: int, wide: int, last: Any, out: Any) -> None:
+    """Write the union of the rows at `data[origin:]` of a set's members into `out`.
+
+    last: the bits of a last limb that has all channels.
+    """
     if wide == 1:
         union = _ZERO
         for k in range(limbs):
             x = sets[k]
-            while x:
+            while x and union != last:
                 union |= data[origin + k * 64 + lowest(x)]
                 x &= x - _ONE
         out[0] = union
@@ -164,9 +168,9 @@ def _is_full(
         for copy in range(copies):
             if copy > 0:
                 top = v if copy == other else t
-                _seen(sets, wide, above, above_at[top], narrow, middle)
+                _seen(sets, wide, above, above_at[top], narrow, _ALL, middle)
             bottom = w if copy == other else b
-            _seen(middle, narrow, below, below_at[bottom], wide, sets)
+            _seen(middle, narrow, below, below_at[bottom], wide, last, sets)
         for q in range(wide - 1):
             if sets[q] != _ALL:
                 return False
@@ -176,18 +180,22 @@ def _is_full(
 
 
 @compiled(nogil=True)
-def _is_compact(
+def _dispensable(
     copies: int, chain: Any, t: int, b: int, tops: Any, bottoms: Any, channels: int
-) -> bool:
-    """Return whether no copy can do with a variant of its upper or of its lower half."""
+) -> int:
+    """Return the number of a variant that some copy can do with, or -1.
+
+    Counted from 0: the upper variants in each copy, then the lower ones in each.
+    """
     for copy in range(copies):
-        for variant in tops:
-            if _is_full(copies, copy, chain, t, b, variant, b, channels):
-                return False
-        for variant in bottoms:
-            if _is_full(copies, copy, chain, t, b, t, variant, channels):
-                return False
-    return True
+        for x in range(len(tops)):
+            if _is_full(copies, copy, chain, t, b, tops[x], b, channels):
+                return copy * len(tops) + x
+    for copy in range(copies):
+        for x in range(len(bottoms)):
+            if _is_full(copies, copy, chain, t, b, t, bottoms[x], channels):
+                return copies * len(tops) + copy * len(bottoms) + x
+    return -1
 
 
 @compiled(nogil=True)
@@ -217,6 +225,8 @@ def cheapest_power(
     for ti in range(len(t_cost)):
         if t_cost[ti] + b_cost[0] > best:
             break
+        variants = t_not[t_from[ti] : t_from[ti + 1]]
+        n, recent = len(variants), int64(0)
         for bi in range(len(b_cost)):
             cost = t_cost[ti] + b_cost[bi]
             if cost > best:
@@ -231,16 +241,18 @@ def cheapest_power(
                     continue
             tally[0] += 1
             t, b = t_must[ti, 0], b_must[bi, 0]
-            if _is_full(copies, -1, chain, t, b, t, b, channels) and _is_compact(
-                copies,
-                chain,
-                t,
-                b,
-                t_not[t_from[ti] : t_from[ti + 1]],
-                b_not[b_from[bi] : b_from[bi + 1]],
-                channels,
+            if recent < copies * n and _is_full(
+                copies, recent // n, chain, t, b, variants[recent % n], b, channels
             ):
+                continue
+            if not _is_full(copies, -1, chain, t, b, t, b, channels):
+                continue
+            others = b_not[b_from[bi] : b_from[bi + 1]]
+            variant = _dispensable(copies, chain, t, b, variants, others, channels)
+            if variant < 0:
                 best, best_t, best_b = cost, int64(ti), int64(bi)
+            elif variant < copies * n:
+                recent = variant
     if best_t < 0:
         return int64(-1), int64(-1), int64(-1)
     return best, best_t, best_b
