@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from math import gcd, prod
 from typing import Any, Final, Self, TypeVar
 
@@ -162,6 +163,12 @@ class Layer:
         if self.kernel not in (None, DEFAULT_KERNEL):
             parts.append(f"k={self.kernel}" if parts else str(self.kernel))
         return f"{self.kind}({','.join(parts)})" if parts else self.kind
+
+
+# The blocks of a long catalogue are put together from some tens of layers.
+@lru_cache(maxsize=4096)
+def _layer(text: str) -> Layer:
+    return Layer.parse(text)
 
 
 def _notation(conv: ConvKind) -> str:
@@ -483,7 +490,7 @@ class Block:
         Raises: BlockError for an unknown kind, a malformed or empty block, a bad parameter.
         """
         terms, repeats = split_terms(text)
-        return cls(tuple(map(Layer.parse, terms)), repeats)
+        return cls(tuple(map(_layer, terms)), repeats)
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -349,11 +349,12 @@ def part_provenance(part: Part, key: str, index: int, rows: int) -> dict[str, An
 
 
 def read_part(
-    file: Any, key: str, index: int, name: str, remedy: str
+    file: Any, key: str, index: int, name: str, remedy: str, *, decoded: bool = True
 ) -> tuple[Part, Iterator[tuple[Design, ...]]]:
     """Return what a part counted, without designs, and then its designs, some at a time.
 
-    `name` and `remedy`: of the file, for messages.
+    `name` and `remedy`: of the file, for messages. Not `decoded` there is an empty tuple for some
+    designs, which are read and compared with their checksums alone.
 
     Raises: CatalogueError where the file is damaged or a part of something else; of its rows when
         they are reached.
@@ -382,7 +383,7 @@ def read_part(
     def designs() -> Iterator[tuple[Design, ...]]:
         try:
             for batch in parquet.iter_batches(PART_ROWS):
-                yield from_columns(batch.to_pydict())
+                yield from_columns(batch.to_pydict()) if decoded else ()
         except (pyarrow.ArrowException, OSError, ValueError, IfspaceError):
             raise unreadable(name, "damaged pages", remedy) from None
 

@@ -182,8 +182,8 @@ class Shards:
                 missing.append(number)
             else:
                 try:
-                    with self._open(number) as (_, designs):
-                        for _ in designs:
+                    with self._open(number, decoded=False) as (_, pages):
+                        for _ in pages:
                             pass
                 except CatalogueError as error:
                     damaged[number] = error.finding.rpartition(" read, ")[2]
@@ -209,9 +209,9 @@ class Shards:
         if missing or damaged:
             raise self.incomplete(missing, damaged)
 
-    def _open(self, number: int) -> Any:
+    def _open(self, number: int, *, decoded: bool = True) -> Any:
         """Return a context with what a part counted and with its designs, some at a time."""
-        return _Opened(self, number)
+        return _Opened(self, number, decoded)
 
     @cached_property
     def wholes(self) -> tuple[Whole, ...]:
@@ -309,8 +309,8 @@ class Shards:
 class _Opened:
     """The file of a part, open as long as the context."""
 
-    def __init__(self, shards: Shards, number: int) -> None:
-        self._shards, self._number = shards, number
+    def __init__(self, shards: Shards, number: int, decoded: bool) -> None:
+        self._shards, self._number, self._decoded = shards, number, decoded
 
     def __enter__(self) -> tuple[Part, Iterator[tuple[Design, ...]]]:
         shards, number = self._shards, self._number
@@ -328,7 +328,8 @@ class _Opened:
             # Counted from 1, as --shard counts.
             name = f"{path} (part {number + 1} of {len(shards)})"
             remedy = f"`ifspace merge {folder}` computes it again"
-            return read_part(self._file, shards.manifest.key, number, name, remedy)
+            key = shards.manifest.key
+            return read_part(self._file, key, number, name, remedy, decoded=self._decoded)
         except BaseException:
             self._file.close()
             raise
