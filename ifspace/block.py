@@ -782,6 +782,16 @@ class SizedBlock:
             pixels.append(prod(sides))
         return self._schedule(pixels, self.shortcut_kind(stride, shortcut))
 
+    def schedule_between(self, before: int, after: int, stride: int, shortcut: str) -> Schedule:
+        """Return the same for as many pixels before the first spatial layer, and behind it.
+
+        >>> Block.parse("PW+DW").at(4).schedule_between(9, 1, 1, NO_SHORTCUT).peak.elements
+        72
+        """
+        first = len(self.layers) if self.strided_index is None else self.strided_index
+        pixels = [before] * (first + 1) + [after] * (len(self.layers) - first)
+        return self._schedule(pixels, self.shortcut_kind(stride, shortcut))
+
     def _schedule(self, pixels: Sequence[int], shortcut: str) -> Schedule:
         """Return the schedule for pixels at the input and behind each layer."""
         entry, *after = pixels

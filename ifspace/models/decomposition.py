@@ -705,13 +705,11 @@ def _replacements(
     stride: Literal[1, 2] = 2 if conv.stride == 2 else 1
     full_field = blocks is None
     if offered.is_front:
-        front = front_blocks(layer.c_in, layer.c_out, layer.kernel[0], stride, floors=floors)
+        front = front_blocks(layer.c_in, layer.c_out, conv.kernel, stride, floors=floors)
         blocks = tuple(sized.block for sized in front)
     elif blocks is None:
         side = layer.size_in[0] if layer.size_in[0] == layer.size_in[1] else None
-        plans = ranked_blocks(
-            layer.c_in, layer.c_out, layer.kernel[0], stride, side, by, floors=floors
-        )
+        plans = ranked_blocks(layer.c_in, layer.c_out, conv.kernel, stride, side, by, floors=floors)
         blocks = tuple(plan.block for plan in plans)
     replacements, reasons = [], []
     peaks = _Peaks(conv, live)
@@ -743,11 +741,14 @@ def _replacement(
     conv: ReplaceableConv, block: Block, style: Style | None, peaks: "_Peaks"
 ) -> Replacement:
     """Return what a block makes of a convolution. Raises: IfspaceError if it does not fit."""
-    sized = block.at(conv.layer.c_in, conv.layer.c_out)
-    step = Replace(conv.name, sized, conv.stride, style or conv.default_style)
-    BlockModule(sized, step.stride, step.style, device="meta")  # raises what does not fit
+    sized = conv.at(block)
+    step = conv.replaced_by(sized, style)
+    # Raises what does not fit.
+    BlockModule(sized, step.stride, step.style, device="meta", geometry=step.geometry)
     macs = sum(step.macs(*sizes) for sizes in conv.calls)
-    fields = (conv.layer.kernel[0], conv.layer.c_in), field_after(sized)[-1]
+    taps, channels = field_after(sized)[-1]
+    before, after = (max(conv.geometry.size_in_pixels(n)) for n in (conv.kernel, taps))
+    fields = (before, conv.layer.c_in), (after, channels)
     amounts = (conv.params, step.params), (conv.macs, macs)
     return Replacement(step, conv.block, *amounts, fields, (peaks.before, peaks.after(step)))
 
@@ -772,10 +773,7 @@ class _Peaks:
         """Return the same with a block in its place."""
         if self.live is None:
             return 0
-        chains = tuple(
-            step.sized.schedule(size_in, step.stride, step.style.shortcut)
-            for size_in, _ in self.conv.calls
-        )
+        chains = tuple(step.schedule(size_in, size_out) for size_in, size_out in self.conv.calls)
         if chains not in self._after:
             self._after[chains] = self.live.peak_with(self.conv.name, chains)
         return self._after[chains]
@@ -902,6 +900,8 @@ def latency_of_calls(
 ) -> Latency | None:
     """Return the latency of all calls together, None if that of one is not known."""
     total = Latency(Fraction(0))
+    if not conv.geometry.is_default:  # what is measured reads its neighbours
+        return None
     for _, (height, width) in conv.calls:
         time = source.find(sized, height, conv.stride) if height == width else None
         if time is None:

@@ -435,13 +435,13 @@ class _Parts:
 
     def blocks_of(self, conv: ReplaceableConv, c_in: int, c_out: int) -> tuple[SizedBlock, ...]:
         """Return the blocks that a layer may become with these channels."""
-        layer = conv.layer
         stride: Literal[1, 2] = 2 if conv.stride == 2 else 1
-        key = c_in, c_out, layer.kernel[0], stride
+        key = c_in, c_out, conv.kernel, stride, conv.geometry
         if key not in self._blocks:
             try:
                 searched = not self.freedom.widths  # they take a search for each pair of widths
-                self._blocks[key] = front_blocks(*key, floors=self.search.floors, searched=searched)
+                front = front_blocks(*key[:4], floors=self.search.floors, searched=searched)
+                self._blocks[key] = tuple(conv.at(x.block, c_in, c_out) for x in front)
             except IfspaceError:
                 self._blocks[key] = ()
         return self._blocks[key]
@@ -627,13 +627,13 @@ class _Tables:
         source = self.parts_of.source
         if source is None or conv.is_linear:
             return Fraction(0)
-        block = sized or conv.block.block.at(c_in, c_out)
+        block = sized or conv.at(conv.block.block, c_in, c_out)
         time = latency_of_calls(conv, block, source)
         return None if time is None else time.ms
 
     def _block(self, conv: ReplaceableConv, sized: SizedBlock, kept: Choice) -> Choice | None:
         """Return what a block costs in place of a layer, None if that is more."""
-        step = Replace(conv.name, sized, conv.stride, conv.default_style)
+        step = conv.replaced_by(sized)
         params, macs = step.params, sum(step.macs(*sizes) for sizes in conv.calls)
         time = self._time(conv, sized.channels, sized.out_channels, sized)
         slower = time is not None and kept.latency_ms is not None and time > kept.latency_ms
@@ -654,7 +654,7 @@ class _Tables:
     def _more_live(self, conv: ReplaceableConv, sized: SizedBlock) -> int:
         """Return how many elements more are live while a block runs than while the layer did."""
         size_in, size_out = conv.calls[0]
-        chain = sized.schedule(size_in, conv.stride, conv.default_style.shortcut)
+        chain = conv.replaced_by(sized).schedule(size_in, size_out)
         entered, written = chain.inputs[0], sized.out_channels * size_out[0] * size_out[1]
         if self._outlives(self._live[conv.name][0]):
             chain = Schedule(chain.inputs, chain.steps, (0, *chain.outputs))
@@ -950,9 +950,8 @@ def _narrowed_copy(
             *("{:,} parameters, {:,} MACs".format(*x) for x in (amounts, planned))
         )
     steps = tuple(
-        Replace(new_names[name], sized, conv.stride, conv.default_style)
+        replace(parts.convs[name].replaced_by(sized), name=new_names[name])
         for name, sized in plan.blocks.items()
-        for conv in (parts.convs[name],)
     )
     return NarrowedCopy(copy, steps)
 

@@ -211,14 +211,12 @@ def _module(conv: ReplaceableConv, candidate: Candidate) -> nn.Module:
     sized, style = candidate
     layer = conv.layer
     if sized is not None:
-        block = BlockModule(sized, conv.stride, style)
+        block = BlockModule(sized, conv.stride, style, geometry=conv.geometry)
         return LastAxisBlock(block) if conv.is_linear else block
     if conv.is_linear:
         return nn.Linear(layer.c_in, layer.c_out, bias=layer.bias)
-    kernel = layer.kernel[0]
-    return nn.Conv2d(
-        layer.c_in, layer.c_out, kernel, conv.stride, padding=kernel // 2, bias=layer.bias
-    )
+    options = conv.geometry.options_of(conv.kernel, 2)
+    return nn.Conv2d(layer.c_in, layer.c_out, stride=conv.stride, bias=layer.bias, **options)
 
 
 def _key(conv: ReplaceableConv, sizes: tuple[Size, Size], candidate: Candidate) -> str:
@@ -226,7 +224,8 @@ def _key(conv: ReplaceableConv, sizes: tuple[Size, Size], candidate: Candidate) 
     sized, style = candidate
     (height, width), layer = sizes[0], conv.layer
     module = "linear" if conv.is_linear else "conv"
-    what = f"{module} k={layer.kernel[0]} bias={layer.bias}" if sized is None else str(sized.block)
+    what = f"{module} k={conv.kernel} bias={layer.bias}" if sized is None else str(sized.block)
+    what += "" if conv.geometry.is_default else f" {conv.geometry}"
     text = f"{what}, {layer.c_in} to {layer.c_out}, {height}x{width}, stride {conv.stride}"
     if sized is None:
         return text

@@ -517,6 +517,7 @@ def _blocks_values(optimization: Optimization) -> dict[str, Any]:
                 "name": replacement.name,
                 "block": str(replacement.sized.block),
                 "stride": replacement.step.stride,
+                "geometry": asdict(replacement.step.geometry),
                 "params": replacement.params,
                 "macs": replacement.macs,
                 "field": replacement.fields,
@@ -779,21 +780,30 @@ def _diff_text(optimization: Optimization) -> str:
     rows = []
     for replacement in plan.replaced:
         times = ["" if time is None else _marked(time) for time in replacement.latencies]
-        fields = [f"{side}×{side}×{width}" for side, width in replacement.fields]
+        geometry = replacement.step.geometry
         rows.append(
             (
                 replacement.name,
-                str(replacement.before.block),
+                ", ".join(filter(None, map(str, (replacement.before.block, geometry)))),
                 str(replacement.sized.block),
                 *(_change(map(short, pair)) for pair in (replacement.params, replacement.macs)),
                 *([_change(times)] if timed else []),
-                _change(fields),
+                _change(_field_texts(replacement)),
             )
         )
     title = heading(f"Plan: {len(plan.replaced)} layers change")
     text = Table((*columns, "field"), tuple(rows)).text() if rows else ""
     pairs = _block_facts(optimization, plan)
     return title + text + ("\n" * bool(rows) + facts(pairs) if pairs else "")
+
+
+def _field_texts(replacement: Replacement) -> list[str]:
+    """Return what one output of the layer and of the block sees."""
+    axis = replacement.step.geometry.axis
+    return [
+        f"{1 if axis == 'width' else side}×{1 if axis == 'height' else side}×{channels}"
+        for side, channels in replacement.fields
+    ]
 
 
 def _change(texts: Iterable[str]) -> str:
@@ -806,7 +816,7 @@ def _field_facts(plan: Decomposition) -> Facts:
     names_of: dict[str, list[str]] = {}
     for replacement in plan.replaced:
         if replacement.sees_less:
-            before, after = (f"{side}×{side}×{width}" for side, width in replacement.fields)
+            before, after = _field_texts(replacement)
             names_of.setdefault(f"{after} of {before}", []).append(replacement.name)
     lines = [f"{name_list(names)}: {fields}" for fields, names in names_of.items()]
     return _labelled("sees less", lines)

@@ -89,13 +89,16 @@ def kernel_of(block: BlockModule) -> Tensor | None:
         elif isinstance(layer, RollingPointwiseConv2d):
             kernel = nn.functional.conv2d(kernel, _dense(layer)[:, :, None, None])
         elif isinstance(layer, nn.Conv2d):
-            size = layer.kernel_size[0]
-            if size > 1:
-                if kernel.shape[2] > 1:
+            rows, columns = (size // 2 for size in layer.kernel_size)
+            if rows or columns:
+                if max(kernel.shape[2:]) > 1:
                     return None
-                kernel = nn.functional.pad(kernel, [size // 2] * 4)
+                kernel = nn.functional.pad(kernel, [columns, columns, rows, rows])
             weight = layer.weight.detach().double().cpu()
-            kernel = nn.functional.conv2d(kernel, weight, padding=size // 2, groups=layer.groups)
+            # Its weights alone: how far apart it reads them is that of the convolution.
+            kernel = nn.functional.conv2d(
+                kernel, weight, padding=(rows, columns), groups=layer.groups
+            )
         else:
             return None
     # An impulse meets the kernel from its other end.

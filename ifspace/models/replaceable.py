@@ -1,7 +1,9 @@
 """Which layers of a network a block can replace, and why it cannot replace the others.
 
-A plain 3 x 3 `nn.Conv2d` that keeps the spatial size or halves it; with `every`, also square ones
-of another odd size, pointwise convolutions, and `nn.Linear` on the channels of each pixel.
+A 3 x 3 `nn.Conv2d` of stride 1 or 2, dilated or not, with any padding by zeros; with `every`, also
+square ones of another odd size, those of odd length along one axis, pointwise convolutions, and
+`nn.Linear` on the channels of each pixel. A block reads the pixels of the convolution: its spatial
+layers have the same dilation, padding and axis.
 
 Reference: [3DRF] section 4.2 and [IF], kernel-level decomposer.
 """
@@ -22,8 +24,10 @@ from torch.nn.utils.parametrize import is_parametrized
 from ifspace.block import Block, Layer, SizedBlock
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.models.graph import ImageSize, Size, Trace, TracedLayer
+from ifspace.models.surgery import Replace
 from ifspace.models.tracing import evaluated
 from ifspace.nn.block import Style
+from ifspace.nn.layers import Geometry
 from ifspace.values import set_fields, whole_number
 
 LEAST_CHANNELS: Final = 16
@@ -33,6 +37,9 @@ ATTENTION: Final = "projections of attention"
 LEFT_OUT: Final = "left out"
 GROUPED: Final = "grouped or depthwise already"
 REST: Final = "norms, embeddings and the like"
+# What the layers of blocks cannot be: their kernels have one size, and a pixel in the middle.
+_NO_CENTRE: Final = ", which has no middle"
+_NO_LINE: Final = ", neither square nor along one axis"
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
@@ -128,12 +135,14 @@ class ReplaceableConv:
 
     `calls`: (H, W) of the feature maps that each call reads and writes. `normed`: whether a batch
     norm reads what it writes. `is_linear`: whether it is an nn.Linear, on the last axis.
+    `geometry`: which pixels it reads, if not its neighbours.
     """
 
     layer: TracedLayer
     calls: tuple[tuple[Size, Size], ...]
     normed: bool
     is_linear: bool = False
+    geometry: Geometry = Geometry()  # noqa: RUF009 - a frozen value
 
     @property
     def name(self) -> str:
@@ -144,6 +153,25 @@ class ReplaceableConv:
     def stride(self) -> int:
         """The stride in pixels, the same down and across."""
         return self.layer.stride[0]
+
+    @property
+    def kernel(self) -> int:
+        """The kernel size in taps, along its axis if it has one."""
+        return max(self.layer.kernel)
+
+    def at(self, block: Block, c_in: int | None = None, c_out: int | None = None) -> SizedBlock:
+        """Return a block at the widths of the layer, or others, in as many dimensions as it has.
+
+        Raises: BlockError for a block that does not fit them.
+        """
+        dims = 2 if self.geometry.axis is None else 1
+        layer = self.layer
+        return block.at(c_in or layer.c_in, c_out or layer.c_out, dims=dims)
+
+    def replaced_by(self, sized: SizedBlock, style: Style | None = None) -> Replace:
+        """Return the step that puts a block in its place, in the default style if not given."""
+        style = style or self.default_style
+        return Replace(self.name, sized, self.stride, style, self.geometry)
 
     @property
     def params(self) -> int:
@@ -161,9 +189,8 @@ class ReplaceableConv:
     def block(self) -> SizedBlock:
         """The layer itself as a block of one layer."""
         kind = self.layer.conv
-        kernel = self.layer.kernel[0] if kind.spatial else None
-        block = Block((Layer(kind.symbol, kernel=kernel),))
-        return block.at(self.layer.c_in, self.layer.c_out)
+        kernel = self.kernel if kind.spatial else None
+        return self.at(Block((Layer(kind.symbol, kernel=kernel),)))
 
     @property
     def default_style(self) -> Style:
@@ -327,6 +354,7 @@ def replaceable_convs(
             tuple((x.size_in, x.size_out) for x in calls_of[layer.name] if x.conv.writes),
             layer.name in observed.normed,
             _is_linear(model, layer.name),
+            Geometry.of(model.get_submodule(layer.name)),
         )
         for layer in chosen
     ), skipped
@@ -352,22 +380,27 @@ def why_not(
     spatial = layer.conv.spatial
     if not spatial and isinstance(conv, nn.Conv2d) and not pointwise:
         return "a pointwise convolution, and the block has a spatial kind"
-    size = layer.kernel[0] if every and layer.kernel[0] % 2 else 3
-    side = size if spatial else 1
-    kernel, padding = (side, side), (side // 2, side // 2)
     if type(conv) is not nn.Conv2d and not _computes_conv2d(conv):
         return f"{type(conv).__name__}, not a plain nn.Conv2d"
-    for setting, value, allowed in (
-        ("kernel", conv.kernel_size, (kernel,)),
-        ("dilation", conv.dilation, ((1, 1),)),
-        ("stride", conv.stride, ((1, 1), (2, 2)) if spatial else ((1, 1),)),
-        ("padding", conv.padding, (padding, "same") if conv.stride == (1, 1) else (padding,)),
-    ):
-        if value not in allowed:
-            return f"{setting} {value if isinstance(value, str) else ' x '.join(map(str, value))}"
+    kernel, geometry = conv.kernel_size, Geometry.of(conv)
+    is_square = kernel[0] == kernel[1]
+    if not all(size % 2 for size in kernel):
+        return f"kernel {_times(kernel)}{_NO_CENTRE}"
+    if every and not is_square and min(kernel) > 1:
+        return f"kernel {_times(kernel)}{_NO_LINE}"
+    if not every and spatial and kernel != (3, 3):
+        return f"kernel {_times(kernel)}"
+    if conv.stride not in (((1, 1), (2, 2)) if spatial and is_square else ((1, 1),)):
+        return f"stride {_times(conv.stride)}"
+    if not spatial and not geometry.keeps_size:
+        return f"padding {_times(conv.padding)}"
     if conv.padding_mode != "zeros":
         return f"padding of {conv.padding_mode}"
     return _shared_weights(model, conv)
+
+
+def _times(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))
 
 
 def _computes_conv2d(module: Any) -> bool:

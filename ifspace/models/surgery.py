@@ -34,6 +34,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from ifspace.block import SizedBlock
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.kernels.windows import windows_of
+from ifspace.memory import Schedule
 from ifspace.models.graph import Size
 from ifspace.nn import RollingPointwiseConv2d
 from ifspace.nn.block import (
@@ -45,6 +46,7 @@ from ifspace.nn.block import (
     last_writer,
 )
 from ifspace.nn.checks import first_line
+from ifspace.nn.layers import Geometry
 from ifspace.nn.network import FreeShortcut
 from ifspace.serialize import Between, from_plain, to_plain
 from ifspace.stages.layout import (
@@ -164,11 +166,14 @@ class _ReplaceRecord:
     block: BlockRecord
     stride: Annotated[int, Between(1, MAX_SIDE)]
     style: Style
+    geometry: Geometry = Geometry()  # noqa: RUF009 - a frozen value
 
 
 @dataclass(frozen=True, slots=True)
 class Replace:
     """Replace the Conv2d `name`, of this stride in pixels, by a block in a style.
+
+    `geometry`: which pixels the convolution reads, if not its neighbours.
 
     An nn.Linear, which has stride 1, becomes a `LastAxisBlock`.
 
@@ -185,6 +190,7 @@ class Replace:
     sized: SizedBlock
     stride: int = 1
     style: Style = PLAIN
+    geometry: Geometry = Geometry()  # noqa: RUF009 - a frozen value
 
     def apply(self, model: nn.Module) -> None:
         """Replace the convolution in the model in place, by a block with fresh weights.
@@ -195,26 +201,28 @@ class Replace:
         Raises: SettingError if no such convolution is there.
         """
         conv = submodule(model, self.name)
-        shape = (self.sized.channels, self.sized.out_channels, (self.stride,) * 2)
+        shape = (self.sized.channels, self.sized.out_channels, (self.stride,) * 2, self.geometry)
         if isinstance(conv, nn.Linear):
-            fits = shape == (conv.in_features, conv.out_features, (1, 1))
+            fits = shape == (conv.in_features, conv.out_features, (1, 1), Geometry())
         else:
             fits = isinstance(conv, nn.Conv2d) and shape == (
                 conv.in_channels,
                 conv.out_channels,
                 conv.stride,
+                Geometry.of(conv),
             )
         if not isinstance(conv, nn.Conv2d | nn.Linear) or not fits:
             raise SettingError.because(
                 "a step that does not fit the network",
                 got=f"{self.name}: {conv}",
                 allowed=f"a convolution from {shape[0]} to {shape[1]} channels, stride "
-                f"{self.stride}",
+                f"{self.stride}" + f", {self.geometry}" * (not self.geometry.is_default),
                 remedy="take the network that the step was planned for",
                 argument="model",
             )
+        weight = conv.weight
         inner = BlockModule(
-            self.sized, self.stride, self.style, conv.weight.device, conv.weight.dtype
+            self.sized, self.stride, self.style, weight.device, weight.dtype, self.geometry
         )
         block = LastAxisBlock(inner) if isinstance(conv, nn.Linear) else inner
         block.train(conv.training)
@@ -225,15 +233,18 @@ class Replace:
 
     def to_json(self) -> dict[str, Any]:
         """Return the step as JSON values."""
-        record = _ReplaceRecord(self.name, BlockRecord.of(self.sized), self.stride, self.style)
+        block = BlockRecord.of(self.sized)
+        record = _ReplaceRecord(self.name, block, self.stride, self.style, self.geometry)
         values: dict[str, Any] = to_plain(record)
+        if self.geometry.is_default:
+            del values["geometry"]  # earlier versions can read the rest
         return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
         """Return the step that `to_json` wrote. Raises: SettingError."""
         record = from_plain(_ReplaceRecord, values, where)
-        return cls(record.name, record.block.sized, record.stride, record.style)
+        return cls(record.name, record.block.sized, record.stride, record.style, record.geometry)
 
     @property
     def params(self) -> int:
@@ -273,6 +284,11 @@ class Replace:
             for index, layer in enumerate(layers)
         )
         return total + self._projects * self.sized.channels * self.sized.out_channels * after
+
+    def schedule(self, size_in: Size, size_out: Size) -> Schedule:
+        """Return the layers of the block as steps, with feature maps of these (H, W)."""
+        before, after = size_in[0] * size_in[1], size_out[0] * size_out[1]
+        return self.sized.schedule_between(before, after, self.stride, self.style.shortcut)
 
     @property
     def _projects(self) -> bool:
@@ -644,9 +660,7 @@ def _reads(module: Any) -> int:
 
 
 def _is_one_dimensional(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv1d) or (
-        isinstance(module, BlockModule) and module.sized.dims == 1
-    )
+    return isinstance(module, nn.Conv1d) or (isinstance(module, BlockModule) and module.dims == 1)
 
 
 def _remove_stride(sequence: nn.Module, name: str, module: Any) -> None:
@@ -689,8 +703,8 @@ def _block_at(block: BlockModule, width: int) -> BlockModule:
     sized = block.sized
     end = width if sized.channels == sized.out_channels else sized.out_channels
     wider = sized.block.at(width, end, sized.bottleneck, sized.dims)
-    copy = BlockModule(wider, 1, block.style, like.device, like.dtype).train(block.training)
-    return copy.requires_grad_(like.requires_grad)
+    copy = BlockModule(wider, 1, block.style, like.device, like.dtype, block.geometry)
+    return copy.train(block.training).requires_grad_(like.requires_grad)
 
 
 def _is_depthwise(conv: Any) -> bool:

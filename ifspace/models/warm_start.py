@@ -242,10 +242,11 @@ def _windows(x: Tensor, conv: Any, images: int, generator: torch.Generator) -> T
     """Return a window of each feature map, so that all images keep at most `KEPT` numbers."""
     height, width = x.shape[2:]
     pixels = KEPT // (conv.in_channels + conv.out_channels)
-    least = min(height, LEAST_WINDOW) * min(width, LEAST_WINDOW)
+    rows, columns = (max(LEAST_WINDOW, size) for size in _reach(conv))
+    least = min(height, rows) * min(width, columns)
     share = max(pixels // images, least)  # of each image
-    tall = min(height, max(isqrt(share), LEAST_WINDOW))
-    wide = min(width, max(share // tall, LEAST_WINDOW))
+    tall = min(height, max(isqrt(share), rows))
+    wide = min(width, max(share // tall, columns))
     count = max(1, min(len(x), pixels * len(x) // (images * tall * wide)))
     windows = []
     for image in x[:count]:
@@ -253,6 +254,12 @@ def _windows(x: Tensor, conv: Any, images: int, generator: torch.Generator) -> T
         column = int(torch.randint(width - wide + 1, (), generator=generator))
         windows.append(image[:, top : top + tall, column : column + wide])
     return torch.stack(windows).float()
+
+
+def _reach(conv: nn.Conv2d) -> tuple[int, int]:
+    """Return the (height, width) in pixels of what a convolution reads for one output."""
+    height, width = (d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+    return height, width
 
 
 def _fit(
@@ -279,7 +286,7 @@ def _fit(
     # The root of it weighs the noise: on images held out it does better than the number itself.
     ratio = target.weight[0].numel() / pixels
     if ratio > 1 / 20:
-        more = _noise(x, generator)
+        more = _noise(x, max(_NOISE_SIZE, *_reach(target)), generator)
         targets.append((more, target(more), sqrt(ratio)))
     weights_random = _weights_error(target, trial)
     start = project(target, trial)
@@ -303,9 +310,9 @@ def _weights_error(conv: nn.Conv2d, block: BlockModule) -> float | None:
     return _relative_error(kernel, conv.weight.detach().double().cpu())
 
 
-def _noise(x: Tensor, generator: torch.Generator) -> Tensor:
+def _noise(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Return windows of noise with the mean and spread of each channel of x [n, C, h, w]."""
-    channels, size = x.shape[1], _NOISE_SIZE
+    channels = x.shape[1]
     count = max(_NOISE_WINDOWS, _NOISE_PIXELS * channels // size**2)
     noise = torch.randn(count, channels, size, size, generator=generator).to(x.device)
     spread, mean = torch.std_mean(x, (0, 2, 3), keepdim=True, correction=0)

@@ -11,12 +11,12 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, nn
 
-from ifspace.block import SHORTCUTS, Block, Layer, SizedBlock, SizedLayer
+from ifspace.block import NO_SHORTCUT, SHORTCUTS, Block, Layer, SizedBlock, SizedLayer
 from ifspace.catalogue.design import Design
 from ifspace.errors import BlockError, KernelError, SettingError
 from ifspace.kinds import dense_pointwise_kind
 from ifspace.nn.checks import check_dtype, wrong_type
-from ifspace.nn.layers import Device, layer_module, run_layer
+from ifspace.nn.layers import Device, Geometry, layer_module, run_layer
 from ifspace.values import choice, whole_number
 
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {
@@ -130,11 +130,15 @@ class BlockModule(ChainModule):
     """A block at its widths as a module, [N, C, H, W] to [N, F, H / stride, W / stride].
 
     Built by `build` from `sized`, `stride` and `style`. A repeated block has all its copies and one
-    shortcut around them.
+    shortcut around them. `geometry`: which pixels its spatial layers read, in the place of a
+    convolution that reads others than its neighbours.
 
     Raises: SettingError for an identity shortcut between different shapes; BlockError for a stride
-        without a spatial layer; KernelError for an input that does not fit.
+        without a spatial layer, or a geometry that needs exactly one; KernelError for an input that
+        does not fit.
     """
+
+    geometry: Geometry = Geometry()  # of a module that was pickled before there was another
 
     def __init__(
         self,
@@ -143,10 +147,12 @@ class BlockModule(ChainModule):
         style: Style | str = PLAIN,
         device: Device = None,
         dtype: torch.dtype | None = None,
+        geometry: Geometry = Geometry(),  # noqa: B008 - a frozen value
     ) -> None:
         super().__init__()
         check_dtype(dtype)
         style = block_style(style)
+        self.geometry = _checked_geometry(geometry, sized, stride, style)
         self.sized, self.stride, self.style = (
             sized,
             whole_number(stride, "stride", error=BlockError),
@@ -186,12 +192,17 @@ class BlockModule(ChainModule):
         dtype: torch.dtype | None,
     ) -> list[str]:
         """Add a layer, and its batch norm if `norm`, and return their names."""
-        self.add_module(name, layer_module(layer, stride, bias, device, dtype))
+        self.add_module(name, layer_module(layer, stride, bias, device, dtype, self.geometry))
         if not (norm and layer.conv.writes):
             return [name]
-        batch_norm = BATCH_NORMS[layer.dims](layer.c_out, device=device, dtype=dtype)
+        batch_norm = BATCH_NORMS[self.dims](layer.c_out, device=device, dtype=dtype)
         self.add_module(f"{name}_bn", batch_norm)
         return [name, f"{name}_bn"]
+
+    @property
+    def dims(self) -> int:
+        """How many spatial dimensions its feature maps have."""
+        return self.geometry.dims(self.sized)
 
     def _has_activation(self, index: int) -> bool:
         layers = self.sized.layers
@@ -202,11 +213,11 @@ class BlockModule(ChainModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return y [N, F, H / stride, W / stride] of x [N, C, H, W], [N, F, L / stride] in 1-D."""
-        if x.dim() != self.sized.dims + 2 or x.shape[1] != self.sized.channels:
+        if x.dim() != self.dims + 2 or x.shape[1] != self.sized.channels:
             raise KernelError.because(
                 "input does not fit the block",
                 got=list(x.shape),
-                allowed=f"[N, {self.sized.channels}, {'L' if self.sized.dims == 1 else 'H, W'}]",
+                allowed=f"[N, {self.sized.channels}, {'L' if self.dims == 1 else 'H, W'}]",
                 remedy="build the block at the width of its input",
                 argument="x",
             )
@@ -217,7 +228,27 @@ class BlockModule(ChainModule):
         sized = self.sized
         text = f"{sized.block}, {sized.channels} to {sized.out_channels} channels"
         text += f", stride={self.stride}" if self.stride > 1 else ""
+        text += "" if self.geometry.is_default else f", {self.geometry}"
         return text if self.shortcut_kind != "identity" else f"{text}, shortcut=identity"
+
+
+def _checked_geometry(geometry: Geometry, sized: SizedBlock, stride: int, style: Style) -> Geometry:
+    """Return the geometry of a block. Raises: BlockError for one that it cannot have."""
+    spatial = sum(layer.conv.spatial for layer in sized.layers)
+    alone = not geometry.keeps_size or (stride > 1 and not geometry.is_default)
+    fact = ""
+    if alone and spatial != 1:
+        fact, got = "a geometry for one spatial layer", f"{spatial} in {sized.block}"
+    elif not geometry.keeps_size and style.shortcut != NO_SHORTCUT:
+        fact, got = "a shortcut around layers that change the spatial size", str(geometry)
+    if fact:
+        raise BlockError.because(
+            fact,
+            got=f"{got} at stride {stride}",
+            allowed="one spatial layer, and no shortcut",
+            remedy="take a block such as DW+PW",
+        )
+    return geometry
 
 
 class LastAxisBlock(nn.Module):

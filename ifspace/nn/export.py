@@ -78,7 +78,7 @@ def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]
 def _blocks_in(module: nn.Module) -> Iterator[dict[str, Any]]:
     """Yield the blocks of a module in their order, each with the full name of its module."""
     for name, part in module.named_modules():
-        if isinstance(part, BlockModule) and part.sized.dims == 2:
+        if isinstance(part, BlockModule) and part.dims == 2 and part.geometry.is_default:
             bottleneck = part.sized.bottleneck
             yield {
                 "name": name,

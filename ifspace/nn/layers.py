@@ -5,14 +5,15 @@ RPW, which torch does not have, is `RollingPointwiseConv2d`; every other kind is
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import sqrt
 from numbers import Rational
-from typing import Any, Final
+from typing import Any, Final, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from ifspace.block import SizedLayer
+from ifspace.block import SizedBlock, SizedLayer
 from ifspace.errors import BlockError, KernelError
 from ifspace.kernels.rpw import cpu
 from ifspace.kernels.rpw.operator import (
@@ -27,6 +28,8 @@ from ifspace.nn.checks import is_plain
 from ifspace.values import whole_number
 
 Device = torch.device | str | None
+# Numbers of pixels down and across.
+Pixels = tuple[int, int]
 _has_global_hook: Final[Callable[[], bool]] = torch.nn.modules.module._has_any_global_hook
 
 
@@ -195,22 +198,114 @@ class RollingPointwiseConv1d(RollingPointwiseConv2d):
         return super().explain(x.unsqueeze(2))
 
 
-def _convolution(sized: SizedLayer, stride: int, **options: Any) -> nn.Module:
-    convolution = nn.Conv1d if sized.dims == 1 else nn.Conv2d
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Which pixels spatial layers read: by default k x k neighbours, padded to keep the size.
+
+    `dilation`: pixels from one that is read to the next, (down, across). `padding`: zeros on each
+    side, (down, across); None for as many as keep the spatial size at stride 1. `axis`: kernels of
+    blocks in one dimension lie along the "height" or the "width" of feature maps [N, C, H, W]; None
+    for kernels of the block's own dimensions.
+
+    >>> str(Geometry((2, 2))), str(Geometry(padding=(0, 0))), str(Geometry(axis="width"))
+    ('dilation 2', 'padding 0', 'along the width')
+    """
+
+    dilation: Pixels = (1, 1)
+    padding: Pixels | None = None
+    axis: Literal["height", "width"] | None = None
+
+    @classmethod
+    def of(cls, layer: nn.Module) -> Self:
+        """Return that of a convolution of odd kernel size; the default for other layers.
+
+        >>> str(Geometry.of(nn.Conv2d(16, 16, 3, padding=2, dilation=2)))
+        'dilation 2'
+        >>> str(Geometry.of(nn.Conv2d(16, 16, (1, 7))))
+        'along the width, padding 0'
+        """
+        if not isinstance(layer, nn.Conv2d):
+            return cls()
+        (height, width), (down, across) = layer.kernel_size, layer.dilation
+        # Along an axis of one tap there is no dilation.
+        down, across = down if height > 1 else 1, across if width > 1 else 1
+        same = down * (height - 1) // 2, across * (width - 1) // 2
+        padding = layer.padding
+        if isinstance(padding, str):
+            padding = same if padding == "same" else (0, 0)
+        is_square = height == width
+        return cls(
+            (down, across),
+            None if padding == same else (padding[0], padding[1]),
+            None if is_square else "height" if height > width else "width",
+        )
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is that of all blocks outside of a network."""
+        return self == Geometry()
+
+    @property
+    def keeps_size(self) -> bool:
+        """Whether feature maps keep their size at stride 1."""
+        return self.padding is None
+
+    def size_in_pixels(self, taps: int) -> Pixels:
+        """Return the (height, width) of what layers see that see so many taps along an axis.
+
+        >>> Geometry((2, 2)).size_in_pixels(3), Geometry(axis="width").size_in_pixels(7)
+        ((5, 5), (1, 7))
+        """
+        height, width = (d * (taps - 1) + 1 for d in self.dilation)
+        return 1 if self.axis == "width" else height, 1 if self.axis == "height" else width
+
+    def dims(self, sized: SizedLayer | SizedBlock) -> int:
+        """Return how many spatial dimensions the feature maps of a block have."""
+        return sized.dims if self.axis is None else 2
+
+    def options_of(self, size: int, dims: int) -> dict[str, Any]:
+        """Return the kernel, padding and dilation of a convolution of so many dimensions."""
+        if size == 1 or self.is_default:
+            return {"kernel_size": size, "padding": size // 2}
+        along = {"height": (True, False), "width": (False, True), None: (True, True)}[self.axis]
+        kernel = tuple(size if is_long else 1 for is_long in along)
+        same = tuple(d * (k // 2) for d, k in zip(self.dilation, kernel, strict=True))
+        padding = same if self.padding is None else self.padding
+        options = {"kernel_size": kernel, "padding": padding, "dilation": self.dilation}
+        return {name: pixels[-dims:] for name, pixels in options.items()}
+
+    def __str__(self) -> str:
+        words = [f"along the {self.axis}"] if self.axis else []
+        for name, pixels in (("dilation", self.dilation), ("padding", self.padding)):
+            if pixels is not None and (name, pixels) != ("dilation", (1, 1)):
+                words.append(f"{name} {' x '.join(map(str, dict.fromkeys(pixels)))}")
+        return ", ".join(words)
+
+
+_DEFAULT_GEOMETRY: Final = Geometry()
+
+
+def _convolution(
+    sized: SizedLayer, stride: int, geometry: Geometry = _DEFAULT_GEOMETRY, **options: Any
+) -> nn.Module:
+    dims = geometry.dims(sized)
+    convolution = nn.Conv1d if dims == 1 else nn.Conv2d
     return convolution(
         sized.c_in,
         sized.c_out,
-        sized.kernel,
-        stride,
-        sized.kernel // 2,
+        stride=stride,
         groups=sized.c_in // sized.fan_in,
+        **geometry.options_of(sized.kernel, dims),
         **options,
     )
 
 
-def _rolling(sized: SizedLayer, stride: int, **options: Any) -> nn.Module:
+def _rolling(
+    sized: SizedLayer, stride: int, geometry: Geometry = _DEFAULT_GEOMETRY, **options: Any
+) -> nn.Module:
     _check_no_stride(sized, stride)
-    module = RollingPointwiseConv1d if sized.dims == 1 else RollingPointwiseConv2d
+    dims = geometry.dims(sized)
+    module = RollingPointwiseConv1d if dims == 1 else RollingPointwiseConv2d
     layer = sized.layer
     options |= {"order": layer.order or ROLLING}
     return module(sized.c_in, sized.c_out, sized.groups, layer.overlap or 0, **options)
@@ -221,8 +316,8 @@ def _shuffle(sized: SizedLayer, stride: int, **_: Any) -> nn.Module:
     return nn.ChannelShuffle(sized.groups)
 
 
-# Kind -> how to build its module from (sized layer, stride, bias, device, dtype). A convolution of
-# torch is one with C_in / fan-in groups.
+# Kind -> how to build its module from (sized layer, stride, geometry, bias, device, dtype). A
+# convolution of torch is one with C_in / fan-in groups.
 MODULES: Final[dict[str, Callable[..., nn.Module]]] = {
     "PW": _convolution,
     "GC": _convolution,
@@ -240,10 +335,12 @@ def layer_module(
     bias: bool = False,
     device: Device = None,
     dtype: torch.dtype | None = None,
+    geometry: Geometry = _DEFAULT_GEOMETRY,
 ) -> nn.Module:
     """Return the module of a layer at its widths, for [N, C, H, W] or, in 1-D, [N, C, L].
 
-    Kernels are odd and padded by half of them, so that a feature map keeps its size at stride 1.
+    Kernels are odd and padded by half of them, so that a feature map keeps its size at stride 1,
+    but for another `geometry`.
 
     >>> from ifspace.block import Layer
     >>> layer_module(SizedLayer(Layer("GPW", 4), 16, 32))
@@ -259,7 +356,9 @@ def layer_module(
             remedy="add its row to ifspace.nn.layers.MODULES",
         )
     stride = whole_number(stride, "stride", error=BlockError)
-    return MODULES[sized.layer.kind](sized, stride, bias=bias, device=device, dtype=dtype)
+    return MODULES[sized.layer.kind](
+        sized, stride, geometry=geometry, bias=bias, device=device, dtype=dtype
+    )
 
 
 def run_layer(layer: nn.Module, x: Tensor) -> Tensor:
@@ -300,6 +399,7 @@ def is_simple(conv: nn.Conv2d) -> bool:
         and conv.stride[0] == conv.stride[1]
         and not isinstance(conv.padding, str)
         and conv.padding[0] == conv.padding[1]
+        and conv.kernel_size[0] == conv.kernel_size[1]
     )
 
 

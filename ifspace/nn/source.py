@@ -181,14 +181,20 @@ def _call(module: nn.Module) -> tuple[str, list[str]]:
 
 
 def _convolution(conv: Any) -> tuple[str, list[str]]:
-    arguments = [str(conv.in_channels), str(conv.out_channels), str(conv.kernel_size[0])]
+    arguments = [str(conv.in_channels), str(conv.out_channels), str(_size(conv.kernel_size))]
     for key, value, default in (
-        ("stride", conv.stride[0], 1),
-        ("padding", conv.padding[0], 0),
+        ("stride", _size(conv.stride), 1),
+        ("padding", _size(conv.padding), 0),
+        ("dilation", _size(conv.dilation), 1),
         ("groups", conv.groups, 1),
     ):
         arguments += [f"{key}={value}"] if value != default else []
     return f"nn.Conv{len(conv.kernel_size)}d", [*arguments, *_bias(conv)]
+
+
+def _size(pixels: tuple[int, ...]) -> int | tuple[int, ...]:
+    """Return sizes as torch takes them: one number where they are equal."""
+    return pixels[0] if len(set(pixels)) == 1 else pixels
 
 
 def _rolling(rolling: Any) -> tuple[str, list[str]]:

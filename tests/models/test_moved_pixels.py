@@ -218,13 +218,15 @@ def test_every_branch_along_the_batch_runs(net: nn.Module, channels: int, macs: 
     assert not any("do not reach" in note for note in report.notes)
 
 
-def batch_field(net: nn.Module, image: tuple[int, int, int], name: str) -> tuple[int, int, int]:
-    """Return the rows, columns and channels that a module sees in all images of its batch."""
+def batch_field(
+    net: nn.Module, image: tuple[int, int, int], name: str, images: slice = slice(None)
+) -> tuple[int, int, int]:
+    """Return the rows, columns and channels that a module sees in images of its batch, or all."""
     model, outputs = prepared(net), []
     model.get_submodule(name).register_forward_hook(lambda *call: outputs.append(call[2]))
     x = torch.ones(1, *image, dtype=torch.float64, requires_grad=True)
     model(x)
-    centre = outputs[0][:, :, image[1] // 2, image[2] // 2]
+    centre = outputs[0][images, :, image[1] // 2, image[2] // 2]
     (gradient,) = torch.autograd.grad(centre.sum(), x)
     seen = gradient[0] != 0
     return (
@@ -249,6 +251,12 @@ def test_layers_on_a_batch_of_branches_see_what_all_of_them_see(
 ) -> None:
     entry = layers_of(analyze(net, image))[name]
     assert (*entry.field.size, entry.field.channels) == batch_field(net, image, name) == field
+
+
+def test_a_shared_layer_sees_the_pixels_of_the_narrower_branch_in_both() -> None:
+    """The union is 7 x 7 x 3; 5 x 5 pixels of 3 channels are seen by way of either branch."""
+    first, second = (batch_field(Siamese(), IMAGE, "shared", slice(n, n + 1)) for n in range(2))
+    assert (first, second) == ((5, 5, 3), (7, 7, 3))
 
 
 def test_one_convolution_under_two_names_counts_twice() -> None:

@@ -137,7 +137,7 @@ def test_what_a_layer_may_become() -> None:
     assert {layer.name: layer.step.stride for layer in plan.replaced}["down"] == 2
     reasons = {part.why: (part.names, part.params) for part in plan.out_of_reach}
     assert reasons["fully connected behind the feature maps"] == (("classifier",), 64 * 48 + 48)
-    assert reasons["kernel 2 x 2"] == (("patch",), 32 * 64 * 4 + 64)
+    assert reasons["kernel 2 x 2, which has no middle"] == (("patch",), 32 * 64 * 4 + 64)
     assert reasons["grouped or depthwise already"] == (("spatial",), 64 * 25 + 64)
     assert sum(part.params for part in plan.out_of_reach) + sum(
         layer.params[0] for layer in plan.replaced
