@@ -3,7 +3,8 @@
 `python -m benchmarks.cluster` starts a scheduler and two workers on loopback, computes the same
 settings of `experiments.widths_study` by one worker and by two in turn, each into a new folder, and
 writes `cluster.md` and `cluster.csv` into `results/`. `--settings N`: how many, spread over the
-study. What one worker would do is done by the process that asks.
+study. What one worker would do is done by the process that asks. `--whole FOLDER`: then two workers
+compute the whole study, what of it is not in the folder yet.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from benchmarks.measure import write_results
 from experiments.widths_study import NETWORKS, Study
 from ifspace.bench.record import provenance
 from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.catalogue.shards import MANIFEST, Shards
 from ifspace.cli.backend import joined
 from ifspace.enumerate.run import merge_folder, run_in_folder
 from ifspace.table import Table
@@ -30,6 +32,7 @@ from ifspace.table import Table
 NAME: Final = "cluster"
 START_S: Final = 60
 WARM_UP: Final = 12
+WHOLE: Final = "whole study"
 
 
 class Cluster:
@@ -82,6 +85,8 @@ def measure(
     settings: Sequence[EnumerationSetting], running: Cluster, folder: Path
 ) -> dict[str, Any]:
     """Compute settings into a folder on a cluster; return what it took."""
+    manifest = folder / "run" / MANIFEST
+    parts_before = Shards.read(folder / "run").done if manifest.exists() else 0
     before = [cpu_s(), *(cpu_s(worker.pid) for worker in running.workers)]
     start = time.perf_counter()
     with joined("dask", str(running.address)):
@@ -89,8 +94,11 @@ def measure(
     seconds = time.perf_counter() - start
     after = [cpu_s(), *(cpu_s(worker.pid) for worker in running.workers)]
     here, *there = (end - begin for begin, end in zip(before, after, strict=True))
-    merge_folder(folder / "run", folder / "whole.parquet")
+    shards, _ = merge_folder(folder / "run", folder / "whole.parquet")
     return {
+        "settings": len(settings),
+        "parts": len(shards) - parts_before,
+        "rows": shards.rows,
         "workers": len(running.workers),
         "seconds": round(seconds, 2),
         "asking process, processor s": round(here, 2),
@@ -106,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--settings", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--whole", type=Path, metavar="FOLDER")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
     parser.add_argument("--max-len", type=int, default=4)
     options = parser.parse_args(arguments)
@@ -125,22 +134,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 # Before the first round everybody loads what is compiled.
                 row = measure(settings if number else settings[:WARM_UP], running, place)
                 rows += [{"round": number, **row}] if number else []
-    command = f"python -m benchmarks.{NAME} --settings {len(settings)} --rounds {options.rounds}"
-    write_results(options.out, NAME, page(study, settings, rows, command), rows, command)
+        command = f"python -m benchmarks.{NAME}"
+        command += f" --settings {len(settings)} --rounds {options.rounds}"
+        write_results(options.out, NAME, page(study, settings, rows, command), rows, command)
+        if options.whole is not None:
+            options.whole.mkdir(parents=True, exist_ok=True)
+            rows.append({"round": WHOLE, **measure(study.settings, two, options.whole)})
+            command += " --whole FOLDER"
+            write_results(options.out, NAME, page(study, settings, rows, command), rows, command)
 
 
 def page(
     study: Study, settings: Sequence[Any], rows: Sequence[dict[str, Any]], command: str
 ) -> list[str]:
     """Return the paragraphs: how much faster two workers are, by the clock and the processor."""
-    pairs = list(zip(rows[::2], rows[1::2], strict=True))
+    compared = [row for row in rows if row["round"] != WHOLE]
+    pairs = list(zip(compared[::2], compared[1::2], strict=True))
     seconds = [one["seconds"] / two["seconds"] for one, two in pairs]
-    least = [min(row["seconds"] for row in half) for half in (rows[::2], rows[1::2])]
+    least = [min(row["seconds"] for row in half) for half in (compared[::2], compared[1::2])]
     shares = [
         one["asking process, processor s"] / two["busiest worker, processor s"]
         for one, two in pairs
     ]
-    same = len({row["digest"] for row in rows}) == 1
+    same = len({row["digest"] for row in compared}) == 1
     shown = [name for name in rows[0] if name != "digest"]
     table = Table(
         tuple(f">{name}" for name in shown),
@@ -159,8 +175,19 @@ def page(
         f"worker's work is {min(shares):.2f} to {max(shares):.2f} times that of the busier of two: "
         "so much faster are two on processors of their own. With one worker the work is done by "
         "the process that asks; with two that process waits and writes the files.",
+        *(_whole_text(row) for row in rows if row["round"] == WHOLE),
         table.markdown().strip(),
     ]
+
+
+def _whole_text(row: dict[str, Any]) -> str:
+    """Return the sentence about the whole study, by two workers."""
+    spent = row["workers, processor s"] + row["asking process, processor s"]
+    return (
+        f"All {row['settings']:,} settings, once by two workers: {row['parts']:,} parts in "
+        f"{row['seconds'] / 60:.1f} minutes by the clock, {spent / 60:.1f} of the processor, "
+        f"{row['rows']:,} blocks; [what it says](widths-study.md)."
+    )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 `widths-study.md` and `.csv` there: how many compositions survive, and the cheapest block beside the
 standard convolution. The same command goes on where an earlier run stopped; `--backend` and
 `--address` work on a cluster that is there, as those of `ifspace enumerate`, `--shard i/n` computes
-one of n shares alone. `--estimate` prints what it takes. `--first N` takes the first N settings, in
-a folder of their own.
+one of n shares alone. `--out` is for the page, if not the folder. `--estimate` prints what it
+takes. `--first N` takes the first N settings, in a folder of their own.
 """
 
 import argparse
@@ -116,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shard", metavar="I/N")
     add_backend_arguments(parser)
     parser.add_argument("--estimate", action="store_true")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     study = Study.of(options.networks, options.max_len)
     settings = study.settings[: options.first]
@@ -137,7 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     rows = list(table_rows(study, shards))
     command = f"python -m experiments.{Path(__file__).stem} FOLDER --max-len {options.max_len}"
-    write_results(options.folder, NAME, page(study, rows, command), rows, command)
+    out = options.out or options.folder
+    write_results(out, NAME, page(study, rows, command), rows, command)
 
 
 def table_rows(study: Study, shards: Shards) -> Iterator[dict[str, Any]]:
