@@ -50,6 +50,10 @@ Indices = npt.NDArray[np.int64]
 # How BLISS chooses the cell to split: of its six ways among the fastest on wide blocks.
 _SPLITTING: Final = "flm"
 _DIGEST_BYTES: Final = 16
+# Where a level has more channels, vertices with the same neighbours are one: among many of them
+# BLISS found no end, in blocks from 96 channels on. The classes of narrow blocks, whose labelling
+# takes no time, stay what they were.
+TWINS_TO: Final = 64
 
 
 def network_class(sized: SizedBlock, fixed_ends: bool = False) -> str:
@@ -290,11 +294,14 @@ def _digest(quotient: _Quotient) -> str:
     from igraph import GraphBase  # without the attributes that Graph looks for
 
     coloured = _Coloured.of(quotient)
-    palette = sorted(set(coloured.colours))
+    vertices: list[Any] = coloured.colours
+    pairs = np.concatenate(coloured.edges)
+    if max(int(_rows(level, 3)[:, 2].sum()) for level in quotient.levels) > TWINS_TO:
+        vertices, pairs = _without_twins(vertices, pairs)
+    palette = sorted(set(vertices))
     numbers = {colour: number for number, colour in enumerate(palette)}
-    colours = [numbers[colour] for colour in coloured.colours]
-    edges = np.concatenate(coloured.edges)
-    graph = GraphBase(len(colours), edges.data)
+    colours = [numbers[colour] for colour in vertices]
+    graph = GraphBase(len(colours), np.ascontiguousarray(pairs).data)
     # Vertex n of the labelled graph is vertex order[n] of this one: `Graph.permute_vertices` would
     # make the same of it, but takes as long as the labelling.
     order = np.array(graph.canonical_permutation(sh=_SPLITTING, color=colours))
@@ -302,9 +309,30 @@ def _digest(quotient: _Quotient) -> str:
     place[order] = np.arange(len(order))
     labels = [colours[vertex] for vertex in order.tolist()]
     digest.update(repr((about, coloured.sizes, palette, labels)).encode())
-    labelled = np.sort(place[edges], axis=1)
+    labelled = np.sort(place[pairs], axis=1)
     digest.update(labelled[np.lexsort(labelled.T)].tobytes())
     return digest.hexdigest()
+
+
+def _without_twins(colours: list[Any], edges: Indices) -> tuple[list[Any], Indices]:
+    """Return a graph with one of all vertices with the same neighbours and colour.
+
+    How many there were is in its colour. Two such graphs are isomorphic if and only if those with
+    all vertices are: twins can be exchanged, and an isomorphism maps twins to twins.
+    """
+    neighbours: list[list[int]] = [[] for _ in colours]
+    for one, other in edges.tolist():
+        neighbours[one].append(other)
+        neighbours[other].append(one)
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for vertex, colour in enumerate(colours):
+        alike.setdefault((colour, *sorted(neighbours[vertex])), []).append(vertex)
+    numbers = np.full(len(colours), -1)
+    firsts = [vertices[0] for vertices in alike.values()]
+    numbers[firsts] = np.arange(len(firsts))
+    ends = numbers[edges]
+    counted = [(colours[vertices[0]], len(vertices)) for vertices in alike.values()]
+    return counted, ends[(ends >= 0).all(axis=1)]
 
 
 _CLASS, _WINDOW, _CHANNELS = range(3)

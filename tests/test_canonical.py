@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from layered_graphs import degrees, isomorphic, layered_graph
 from witness import GRID, blocks, divisors, random_block
 
+from ifspace import canonical
 from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 from ifspace.canonical import network_class
 from ifspace.errors import BlockError
@@ -137,6 +138,36 @@ def test_joined_ends_keep_the_direction_of_the_wiring() -> None:
         for steps in ((1, 2, 4), (2, 4, 1), (1, 2, 3))
     )
     assert (one == same, one == other) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "channels", "out"),
+    [
+        ("RPW(8,1/3)+SH(16)+GPW(16)+GC(256)", "RPW(8,1/3)+SH(8)+GPW(16)+GC(256)", 256, 512),
+        ("RPW(2,33/100)+SH(2)+GC(48)", "RPW(2,33/100)+SH(4)+GC(48)", 96, 384),
+    ],
+)
+def test_blocks_among_whose_equal_channels_the_labelling_found_no_end(
+    text: str, other: str, channels: int, out: int
+) -> None:
+    sized = Block.parse(text).at(channels, out)
+    assert network_class(relabelled(sized, random.Random(1), False)) == network_class(sized)
+    assert network_class(Block.parse(other).at(channels, out)) != network_class(sized)
+
+
+def test_one_vertex_for_twins_tells_the_same_networks_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = random.Random(5)
+    blocks = [random_block(rng, 12, rng.randint(1, 5)).at(12) for _ in range(300)]
+    with_twins = [network_class(sized) for sized in blocks]
+    canonical._digest.cache_clear()
+    monkeypatch.setattr(canonical, "TWINS_TO", 0)
+    without = [network_class(sized) for sized in blocks]
+    canonical._digest.cache_clear()
+    assert len(set(with_twins)) > 100
+    pairs = set(zip(with_twins, without, strict=True))
+    assert len(pairs) == len(set(with_twins)) == len(set(without))
 
 
 LAYERS = ["PW", "GC(2)", "DW", "GPW(2)", "RPW(2,0)", "RPW(2,1/2)", "RPW(2,1/2,blocked)", "SH(2)"]
