@@ -135,7 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 row = measure(settings if number else settings[:WARM_UP], running, place)
                 rows += [{"round": number, **row}] if number else []
         command = f"python -m benchmarks.{NAME}"
-        command += f" --settings {len(settings)} --rounds {options.rounds}"
+        command += f" --max-len {options.max_len} --settings {len(settings)}"
+        command += f" --rounds {options.rounds}"
         write_results(options.out, NAME, page(study, settings, rows, command), rows, command)
         if options.whole is not None:
             options.whole.mkdir(parents=True, exist_ok=True)
@@ -165,8 +166,9 @@ def page(
     return [
         "# Two workers of a Dask cluster beside one",
         f"Written by {provenance(command)}.",
-        f"{len(settings)} of the {len(study.settings)} settings of `experiments.widths_study`, "
-        f"spread over all of them, computed into new folders by one worker and by two in turn, "
+        f"{len(settings)} of the {len(study.settings):,} settings of `experiments.widths_study`, "
+        f"up to {settings[0].max_len} layers, spread over all of them, computed into new folders "
+        "by one worker and by two in turn, "
         f"{len(pairs)} times. "
         f"**{least[0] / least[1]:.2f} times as fast** by the clock (least of each; "
         f"{min(seconds):.2f} to {max(seconds):.2f} in the rounds). "
