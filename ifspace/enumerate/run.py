@@ -137,6 +137,8 @@ def _compute(
         place, index = places[number]
         shard = Shard(manifest.settings[place], index, manifest.parts[place], place, run)
         parts.append((number, shard))
+    # The longest first, so that no worker is left alone with one at the end.
+    parts.sort(key=lambda part: rough_seconds(part[1].setting) / part[1].count, reverse=True)
     seconds = sum(map(rough_seconds, manifest.settings)) * len(parts) / max(1, len(shards))
     done = total - len(parts)
     processes = processes_for(jobs, seconds)

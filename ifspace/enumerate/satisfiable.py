@@ -58,12 +58,18 @@ def check_floors(setting: EnumerationSetting) -> None:
 
     Raises: SettingError when they do: which of them, and the nearest that works.
     """
-    if setting.floors and _fewest_params(setting) is None and _works(setting, NO_FLOORS):
+    if setting.floors and not _works(setting, setting.floors) and _works(setting, NO_FLOORS):
         raise _no_block(setting)
 
 
 def _works(setting: EnumerationSetting, floors: Floors) -> bool:
-    return _fewest_params(replace(setting, floors=floors)) is not None
+    # Kinds without groups have few layers, and most often make a block: that is known at once.
+    plain = tuple(kind for kind in setting.kinds if not find_kind(kind).takes_groups)
+    attempts = (plain, setting.kinds) if plain else (setting.kinds,)
+    return any(
+        _fewest_params(replace(setting, kinds=kinds, floors=floors)) is not None
+        for kinds in attempts
+    )
 
 
 def _no_block(setting: EnumerationSetting) -> SettingError:

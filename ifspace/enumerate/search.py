@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from hashlib import sha256
 from itertools import count
 from math import prod
@@ -787,6 +787,7 @@ def _cpu_seconds(setting: EnumerationSetting) -> float:
     return time.process_time() - begin_s
 
 
+@lru_cache(maxsize=1 << 12)
 def rough_seconds(setting: EnumerationSetting) -> float:
     """Return about how many seconds a setting takes on one core: an order of magnitude.
 
