@@ -3,8 +3,9 @@
 The compositions of a setting can be shared out among parts in any way. A part knows its designs,
 with their networks, and how many compositions and choices it looked at. Which design another one
 dominates, which one represents a network, and what the rows of a front beat, is known when all
-parts have been seen (`Whole`). For that a few numbers are kept, not the designs: the distinct costs
-and the distinct networks. So the parts can be longer together than memory is.
+parts have been seen (`Whole`). For that a few numbers are kept, not the designs: the distinct
+costs, and the distinct networks or, of parts in files, `Representatives`. So the parts can be
+longer together than memory is.
 """
 
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Any
 
 from ifspace.block import Block
 from ifspace.catalogue.design import Design, Dominators, Funnel
+from ifspace.catalogue.networks import Representatives
 
 # What is compared on a front: parameters, MACs, activations and peak memory per output pixel,
 # -least fan-in, layers, and nanoseconds where latency is an amount. Less is better in each.
@@ -43,8 +45,15 @@ class Part:
 class Whole:
     """What is known of a setting when all of its parts have been seen."""
 
-    def __init__(self, layers: int, front: bool) -> None:
-        """Start with no part of a setting of so many layers at most."""
+    def __init__(
+        self, layers: int, front: bool, representatives: Representatives | None = None
+    ) -> None:
+        """Start with no part of a setting of so many layers at most.
+
+        `representatives`: of the networks of the designs, which then come in canonical order; all
+        are in memory without it.
+        """
+        self.representatives = representatives
         self._layers = layers
         self._front = front
         self._funnels: list[Funnel] = []
@@ -71,13 +80,19 @@ class Whole:
             self._dominators.add(design)
             if self._front:
                 self._costs.add(self._compared(design))
+            if self.representatives is not None:
+                self.representatives.add(design)
+                continue
             first = self._networks.get(design.network)
             if first is None or design.representative_key < first[0]:
                 representative = design.representative_key, str(design.block), design.layers
                 self._networks[design.network] = representative
 
-    def completed(self, design: Design) -> Design:
-        """Return a design that was seen, with all that depends on the others."""
+    def completed(self, design: Design, representative: str | None = None) -> Design:
+        """Return a design that was seen, with all that depends on the others.
+
+        `representative`: of its network, where these are not in memory.
+        """
         ranks: tuple[int | None, int | None] = (None, None)
         if self._front:
             compared = self._compared(design)
@@ -87,7 +102,7 @@ class Whole:
             *ranks,
             self._dominators.of(design),
             *_between(design),
-            self._networks[design.network][1],
+            representative or self._networks[design.network][1],
         )
         return whole
 
@@ -100,10 +115,13 @@ class Whole:
         lengths = range(1, self._layers + 1)
         for funnel in others:
             first = first.plus(funnel)
-        networks = Counter(layers for *_, layers in self._networks.values())
+        if self.representatives is not None:
+            networks = self.representatives.layers()
+        else:
+            networks = Counter(layers for *_, layers in self._networks.values())
         return replace(
             first,
-            distinct_networks=len(self._networks),
+            distinct_networks=networks.total(),
             distinct_networks_by_length=tuple(networks[length] for length in lengths),
             choices_passing=self._amounts.total() if self._front else None,
             rows_by_length=tuple(self._rows[n] for n in lengths) if self._front else None,

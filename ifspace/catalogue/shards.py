@@ -11,6 +11,7 @@ import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain
@@ -26,6 +27,7 @@ from ifspace.catalogue.dataset import (
     write_parquet,
 )
 from ifspace.catalogue.design import Catalogue, Design, Funnel
+from ifspace.catalogue.networks import Representatives, RowsFile
 from ifspace.catalogue.parts import Part, Whole, in_order
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import CatalogueError, IfspaceError, OutputError
@@ -35,6 +37,7 @@ from ifspace.storage import replacing
 from ifspace.values import listed
 
 MANIFEST: Final = "manifest.json"
+PARTS: Final = "shard-*.parquet"
 # Files that are read side by side must be open at once.
 MOST_PARTS: Final = 512
 
@@ -219,14 +222,25 @@ class Shards:
 
         Raises: CatalogueError where a part is missing or damaged.
         """
-        settings = self.manifest.settings
-        wholes = tuple(Whole(setting.max_len, setting.front) for setting in settings)
-        for number, (place, _) in enumerate(self.manifest.places()):
-            with self._open(number) as (part, designs):
-                wholes[place].see(part.funnel, part.amounts)
-                for some in designs:
-                    wholes[place].see_designs(some)
-        return wholes
+        wholes, answers = [], RowsFile()
+        for place, setting in enumerate(self.manifest.settings):
+            representatives = Representatives(answers)
+            whole = Whole(setting.max_len, setting.front, representatives)
+            with ExitStack() as stack:
+                opened = self._opened(place, stack)
+                for part, _ in opened:
+                    whole.see(part.funnel, part.amounts)
+                for design in in_order(designs for _, designs in opened):
+                    whole.see_designs((design,))
+            representatives.layers()  # all are there: none stay in memory
+            wholes.append(whole)
+        return tuple(wholes)
+
+    def _opened(self, place: int, stack: ExitStack) -> list[tuple[Part, Iterator[Design]]]:
+        """Return what each part of a setting counted, and its designs, open as long as a stack."""
+        numbers = [n for n, (of, _) in enumerate(self.manifest.places()) if of == place]
+        opened = [stack.enter_context(self._open(number)) for number in numbers]
+        return [(part, chain.from_iterable(designs)) for part, designs in opened]
 
     @cached_property
     def counted(self) -> tuple[Part, ...]:
@@ -264,12 +278,11 @@ class Shards:
     def designs(self) -> Generator[Design, None, None]:
         """Yield the designs of all settings in the order of a catalogue, few of them in memory."""
         for place, whole in enumerate(self.wholes):
-            numbers = [n for n, (of, _) in enumerate(self.manifest.places()) if of == place]
+            assert whole.representatives is not None
             with ExitStack() as stack:
-                opened = [stack.enter_context(self._open(number)) for number in numbers]
-                parts = [chain.from_iterable(designs) for _, designs in opened]
-                for design in in_order(parts):
-                    yield whole.completed(design)
+                designs = in_order(designs for _, designs in self._opened(place, stack))
+                for design, first in zip(designs, whole.representatives, strict=True):
+                    yield whole.completed(design, first)
 
     def catalogue(self, most: Mapping[str, int] | None = None) -> Catalogue:
         """Return the catalogue, in memory; of a long one the rows within bounds on columns.
@@ -339,7 +352,7 @@ class _Opened:
 
 
 def _is_part(name: str) -> bool:
-    return name.startswith("shard-") and name.endswith(".parquet")
+    return fnmatchcase(name, PARTS)
 
 
 def _not_ours(place: str | Path, got: str, allowed: str) -> OutputError:

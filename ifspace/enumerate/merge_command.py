@@ -55,8 +55,10 @@ def command(output: Output, folder: str | Path, jobs: int | None, progress: str)
             progress=bar,
             note=output.note,
         )
-    if output.out is not None and output.quiet:
-        return
+    if output.out is not None:
+        output.note(f"written: {output.out}")
+        if output.quiet:
+            return
     values = {"shards": len(shards), "rows": shards.rows, "damaged": damaged}
     table = Table(
         (">shards", ">rows", "computed again~"), ((len(shards), shards.rows, ", ".join(damaged)),)

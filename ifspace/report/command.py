@@ -61,10 +61,10 @@ def command(
     """Show what is in the folder RESULTS: tables, and with options figures and a page.
 
     RESULTS is a folder that `ifspace enumerate --out`, `ifspace bench` and the benchmarks of `make
-    results` write into. Missing files, and without --only files that no part shows, are listed on
-    stderr. The page holds the catalogue to sort and filter, to open block by block, to select in
-    the plot, to compare and to save as CSV or JSON; its address keeps the filters, and it needs no
-    network.
+    results` write into, or the folder of a run in parts. Missing files, and without --only files
+    that no part shows, are listed on stderr. The page holds the catalogue to sort and filter, to
+    open block by block, to select in the plot, to compare and to save as CSV or JSON; its address
+    keeps the filters, and it needs no network.
     """
     _check_installed(html, figures)
     from ifspace.report.read import (

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from ifspace.catalogue import Catalogue
 from ifspace.catalogue.lazily import load_shown
-from ifspace.catalogue.shards import MANIFEST
+from ifspace.catalogue.shards import MANIFEST, Shards
+from ifspace.catalogue.shards import PARTS as PARTS_OF_RUN
 from ifspace.errors import SettingError
 from ifspace.measurements import ADDED, CELLS
 from ifspace.storage import read_csv
@@ -341,16 +342,18 @@ class Results:
 def read(folder: Path) -> Results:
     """Return what a results folder holds; of unrecognised files the names alone.
 
+    The folder of a run in parts is one with its catalogue alone.
+
     Raises: SettingError for a folder that does not exist or holds no known file, and for a file
         with a known name and other contents; CatalogueError for a catalogue that is damaged or of
         another version.
     """
     if not folder.is_dir():
         raise SettingError.because(
-            "no such results folder",
+            "a file, not a results folder" if folder.exists() else "no such results folder",
             got=folder,
-            allowed="a folder with files that `make results` writes",
-            remedy="check the name",
+            allowed="a folder with files that `make results` writes, or that of a run in parts",
+            remedy="give the folder that it is in" if folder.exists() else "check the name",
         )
     single = {
         source.pattern: read_rows(folder / source.pattern, source)
@@ -384,6 +387,8 @@ def _unrecognised(folder: Path) -> Iterator[str]:
     """Yield the names of files with data that no source has, below the folder."""
     sources = (CATALOGUE, FRONT, PLANS, *SINGLE, KERNELS)
     patterns = (*(source.pattern for source in sources), BENCHED, LATENCIES, _BESIDE_BLOCKS)
+    if (folder / MANIFEST).exists():
+        patterns = (*patterns, MANIFEST, PARTS_OF_RUN)
     recognised = {path for pattern in patterns for path in folder.glob(pattern)}
     for place in (folder, folder / "bench"):
         for path in sorted(place.glob("*")):
@@ -403,9 +408,16 @@ def _catalogues(folder: Path) -> Iterator[Catalogue]:
 
 
 def _places(folder: Path, pattern: str) -> list[Path]:
-    """Return the catalogues of a pattern: files, and folders of runs, whose names lack its end."""
+    """Return the catalogues of a pattern: files, and folders of runs, whose names lack its end.
+
+    A folder that is that of a run is one of them, a catalogue or a front.
+    """
     runs = (path.parent for path in folder.glob(f"{pattern.removesuffix('.parquet')}/{MANIFEST}"))
-    return sorted([*folder.glob(pattern), *runs])
+    places = sorted([*folder.glob(pattern), *runs])
+    if (folder / MANIFEST).exists() and pattern in (CATALOGUE.pattern, FRONT.pattern):
+        is_front = all(setting.front for setting in Shards.read(folder).manifest.settings)
+        places += [folder] * (is_front == (pattern == FRONT.pattern))
+    return places
 
 
 def _front(path: Path) -> Catalogue:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ifspace.catalogue import dataset, load, save
+from ifspace.catalogue import dataset, load, networks, save
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.catalogue.shards import MANIFEST, Shards
 from ifspace.enumerate import run as runs
@@ -99,13 +99,22 @@ def test_the_hash_seed_and_the_number_of_workers_change_no_byte(tmp_path: Path) 
     assert joined(tmp_path / "run", tmp_path) == whole(SMALL, tmp_path)
 
 
-def test_a_long_file_is_written_in_groups_of_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("study", ["widths", "front"])
+def test_a_long_catalogue_is_joined_in_groups_of_rows_and_shares_of_networks(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset, "ROW_GROUP", 10)
     monkeypatch.setattr(dataset, "PART_ROWS", 3)
-    in_parts(SMALL, tmp_path / "run")
-    assert joined(tmp_path / "run", tmp_path) == whole(SMALL, tmp_path)
+    monkeypatch.setattr(networks, "HELD", 7)
+    monkeypatch.setattr(networks, "FILES", 3)
+    monkeypatch.setattr(networks, "_READ", 2)
+    settings = STUDIES[study]
+    in_parts(settings, tmp_path / "run")
+    assert joined(tmp_path / "run", tmp_path) == whole(settings, tmp_path)
+    # Nothing of it is left, and a disk without room is said.
+    monkeypatch.setattr(networks, "TemporaryFile", lambda: open("/dev/full", "r+b", 0))  # noqa: SIM115
+    with pytest.raises(OutputError, match="temporary files cannot be written: got No space left"):
+        joined(tmp_path / "run", tmp_path)
 
 
 def test_a_run_goes_on_where_it_was_interrupted(
@@ -307,6 +316,7 @@ def test_the_command_keeps_shares_and_joins_them(run: Callable, tmp_path: Path) 
         "damaged": [],
     }
     file = tmp_path / "a.parquet"
+    assert run("merge", folder, "--out", str(file)).err == f"ifspace: written: {file}\n"
     assert run("merge", folder, "--out", str(file), "--quiet").out == ""
     assert digest(file) == whole(SMALL, tmp_path)
     assert (

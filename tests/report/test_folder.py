@@ -6,6 +6,9 @@ import pytest
 from report_samples import DEVICE, block_rows, kernel_rows, measured, write_csv
 from samples import SMALL
 
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate.run import run_in_folder
+from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import CatalogueError, SettingError
 from ifspace.report.read import (
     BLOCKS,
@@ -61,6 +64,18 @@ def test_missing_results_are_empty(tmp_path: Path) -> None:
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"no such results folder: got .*nowhere"):
         read(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("front", [False, True])
+def test_the_folder_of_a_run_is_its_catalogue(front: bool, tmp_path: Path) -> None:
+    setting = EnumerationSetting(channels=8, max_len=3, front=front)
+    run_in_folder([setting], tmp_path / "run", jobs=1)
+    results = read(tmp_path / "run")
+    alone = enumerate_designs([setting], jobs=1)
+    assert (results.catalogues, results.fronts) == (() if front else (alone,), (alone,) * front)
+    assert results.unrecognised == ()
+    with pytest.raises(SettingError, match=r"a file, not a results folder: got .*shard-00000"):
+        read(tmp_path / "run" / "shard-00000.parquet")
 
 
 def test_a_folder_without_results_is_an_error(tmp_path: Path) -> None:
