@@ -40,6 +40,24 @@ def new_model() -> Any:
     return cp_model.CpModel()
 
 
+def model_text(model: Any) -> str:
+    """Return a model as text, whole: variables, constraints, objective and hints.
+
+    >>> model = new_model()
+    >>> model.minimize(3 * model.new_bool_var("a"))
+    >>> model_text(model_of_text(model_text(model))) == model_text(model)
+    True
+    """
+    return str(model.proto)
+
+
+def model_of_text(text: str) -> Any:
+    """Return the model of a text that `model_text` wrote, in this process or another."""
+    model = new_model()
+    model.proto.parse_text_format(text)
+    return model
+
+
 def number_among(model: Any, values: Sequence[int], name: str) -> Any:
     """Return a variable of a model that takes one of some whole numbers."""
     from ortools.sat.python import cp_model

@@ -34,7 +34,7 @@ from ifspace.scores import LayerList, validation
 from ifspace.scores.published import TrainedNetwork
 from ifspace.scores.tables import network_sets
 from ifspace.scores.validation import validate
-from ifspace.stages import allocate
+from ifspace.stages import allocate, best_few
 from ifspace.stages.entry import layout
 
 SETTINGS = (EnumerationSetting(channels=8, max_len=4),)
@@ -199,6 +199,7 @@ def test_every_feature_is_done_on_the_engine_of_the_caller(
         (groups_study, "cheapest"),
         (validation, "_compare"),
         (allocate, "_solve_cases"),
+        (best_few, "_solved"),
     ):
         seen = threads.setdefault(name, set())
         monkeypatch.setattr(module, name, seen_by(seen, getattr(module, name)))

@@ -18,7 +18,6 @@ Reference: [3DRF] section 4.1; [IF] eq. 4.
 """
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -28,7 +27,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from ifspace.answer import Answer, Status
 from ifspace.block import SizedBlock
-from ifspace.cpsat import Outcome, contradiction, new_model, seconds_left, solve, weighted_sum
+from ifspace.cpsat import contradiction, seconds_left, weighted_sum
 from ifspace.errors import BlockError, SettingError
 from ifspace.floors import NO_FLOORS, Floors, ParamsRange, leaves_nothing
 from ifspace.groups.problem import GroupsProblem
@@ -38,6 +37,7 @@ from ifspace.latency import DECIMALS, bench_command, case_text, latency_of, shap
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.parallel import over_shards, workers_or_one
 from ifspace.reach import channel_field
+from ifspace.stages.best_few import RESOLUTION, ChoiceModel, best_few
 from ifspace.stages.layout import Layout, Stage
 from ifspace.stages.objectives import COSTS, OBJECTIVES, tie_breakers, totals_by_depth
 from ifspace.stages.peak import StagePeaks
@@ -50,9 +50,8 @@ from ifspace.stages.problem import (
     StagesProblem,
 )
 
-# Amounts that are maximised are counted in units of 1 / RESOLUTION, ...
-RESOLUTION: Final = 10**9
-# ... of more where a total has more digits in all: the relaxation is solved in floating point.
+# Amounts are counted in larger units than 1 / RESOLUTION where a total has more digits in all: the
+# relaxation is solved in floating point.
 DIGITS: Final = 11
 # More bytes than feature maps at the largest width and side have.
 MAX_BYTES: Final = 1 << 52
@@ -70,8 +69,9 @@ def best_stages(
 ) -> Answer[StagePlan]:
     """Return the `top` layouts of the greatest objective within the budgets, best first.
 
-    Status and bound are those of the first; `jobs` workers look for open group counts, if not given
-    those of the caller's `joblib.parallel_config`, or one.
+    Status and bound are those of the first; `jobs` workers look for open group counts, and for the
+    layouts behind the first (`best_few`), if not given those of the caller's
+    `joblib.parallel_config`, or one.
 
     >>> from ifspace.stages.networks import network
     >>> from ifspace.stages.problem import Budgets
@@ -109,7 +109,7 @@ def best_stages(
     model = _bounded(sized)
     while True:
         model = _with_finer_widths(model, deadline, jobs)
-        status, bound, plans = _best_plans(model, top, deadline, model.plan, distance)
+        status, bound, plans = _best_plans(model, top, deadline, model.plan, distance, jobs)
         if status is not Status.OPTIMAL or not problem.finer:
             break
         # Of equal layouts another one was preferred: the widths next to its own may be missing.
@@ -134,8 +134,8 @@ def _too_little_gain(
         return None
     model = _LayoutModel(replace(problem, least_gain=None, objective="gain"), sized)
     model.bound(problem.budgets.limits)
-    status, chosen, _ = model.next_choice(deadline)
-    if status is not Status.OPTIMAL or chosen is None:
+    chosen = model.proven(deadline)
+    if chosen is None:
         return None
     gain = StagePlan(problem, model.layout(chosen)).objectives["gain"]
     return (
@@ -436,160 +436,6 @@ def _solve_cases(
     return blocks
 
 
-class _ChoiceModel(ABC):
-    """A CP-SAT model with one choice for each stage, less the choices found so far.
-
-    `taken`: for each stage the literal of every choice. `total`: the amount that is maximised, in
-    1 / `unit`. `slack`: by how many units equal totals may come out apart, since each table is
-    rounded by itself. `solved`: how the search for the greatest total ended, where it is not used.
-    """
-
-    def __init__(self) -> None:
-        """Begin without stages; a subclass adds them, then bounds amounts."""
-        self.model = new_model()
-        self.taken: list[dict[Any, Any]] = []
-        self.total: Any = 0
-        self.unit = RESOLUTION
-        self.solved: Outcome | None = None
-
-    @property
-    def slack(self) -> int:
-        """By how many units equal totals may come out apart."""
-        return len(self.taken)
-
-    @abstractmethod
-    def scale(self, name: str) -> int:
-        """Return the factor that makes an amount whole."""
-
-    @abstractmethod
-    def amount(self, name: str, scale: int) -> Any:
-        """Return an amount of the choices as a linear expression, in 1 / scale."""
-
-    def bound(self, limits: Mapping[str, int | Fraction]) -> None:
-        """Allow no more of each amount than its limit."""
-        for name, limit in limits.items():
-            scale = self.scale(name)
-            self.model.add(self.amount(name, scale) <= floor(limit * scale))
-
-    def next_choice(
-        self, deadline: float | None, distance: int = 1
-    ) -> tuple[Status, list[Any] | None, float | None]:
-        """Return how the search ended, the best choice left, and the bound on its total.
-
-        The choice, one key for each decision, is forbidden from then on, with all closer to it than
-        `distance`.
-        """
-        outcome, self.solved = self.solved or self._greatest(deadline), None
-        if outcome.bound is None:
-            return outcome.status, None, None
-        bound = -outcome.bound
-        if not outcome.values:
-            return outcome.status, None, bound / self.unit
-        if outcome.status is Status.OPTIMAL:
-            outcome = self._first_of_equals(outcome, self._literals, deadline)
-        chosen = self._chosen(outcome)
-        self.forbid(chosen, distance)
-        return outcome.status, chosen, bound / self.unit
-
-    def proven(self, deadline: float | None) -> list[Any] | None:
-        """Return a choice with the greatest total, None where none is proven.
-
-        It is kept for `next_choice`.
-        """
-        self.solved = self.solved or self._greatest(deadline)
-        return self._chosen(self.solved) if self.solved.status is Status.OPTIMAL else None
-
-    def _greatest(self, deadline: float | None) -> Outcome:
-        self.model.minimize(-self.total)
-        return solve(self.model, self._literals, seconds_left(deadline))
-
-    @property
-    def _literals(self) -> list[Any]:
-        return [literal for literals in self.decisions for literal in literals.values()]
-
-    def _chosen(self, outcome: Outcome) -> list[Any]:
-        keys = (key for literals in self.decisions for key in literals)
-        return [key for key, value in zip(keys, outcome.values, strict=True) if value]
-
-    @property
-    def decisions(self) -> Sequence[Mapping[Any, Any]]:
-        """The literals of everything that is chosen, of each decision one."""
-        return self.taken
-
-    def forbid(self, chosen: Sequence[Any], distance: int) -> None:
-        """Forbid a choice; `distance` is 1 where choices are not made of layers."""
-        pairs = zip(self.decisions, chosen, strict=True)
-        self.model.add_bool_or([literals[key].negated() for literals, key in pairs])
-
-    def least(self, name: str, deadline: float | None, sign: int = 1) -> int | Fraction | None:
-        """Return the minimum of an amount times a sign, or None where it is not proven."""
-        scale = self.scale(name)
-        self.model.minimize(sign * self.amount(name, scale))
-        outcome = solve(self.model, [], seconds_left(deadline))
-        if outcome.status is not Status.OPTIMAL or outcome.bound is None:
-            return None
-        return outcome.bound if scale == 1 else Fraction(outcome.bound, scale)
-
-    def ties(self) -> list[tuple[Any, int]]:
-        """Return what decides between choices of equal total: amounts, each to be the least.
-
-        With each, by how many units equal amounts may come out apart.
-        """
-        return [(self.amount("params", 1), 0)]
-
-    def _first_of_equals(
-        self, outcome: Outcome, literals: Sequence[Any], deadline: float | None
-    ) -> Outcome:
-        """Return the outcome that its ties prefer, of those with the total of a proven optimum."""
-        total = outcome.bound
-        assert total is not None
-        most = total + self.slack
-        # That no other has the total is proven much sooner by the best of the others than as a
-        # contradiction.
-        if not _has_another(self.model, -self.total, most, literals, outcome.values, deadline):
-            return outcome
-        model, best = self.model.clone(), outcome
-        model.add(-self.total <= most)
-        for amount, slack in self.ties():
-            model.clear_hints()
-            for literal, value in zip(literals, best.values, strict=True):
-                model.add_hint(literal, value)
-            model.minimize(amount)
-            outcome = solve(model, literals, seconds_left(deadline))
-            if outcome.status is Status.INFEASIBLE:
-                raise contradiction(
-                    f"no choice with a total of {-total / self.unit:.9f}, which it found before",
-                    "one at least",
-                )
-            if outcome.status is not Status.OPTIMAL or outcome.bound is None:
-                return best
-            best = outcome
-            model.add(amount <= outcome.bound + slack)
-        return best
-
-
-def _has_another(
-    model: Any,
-    objective: Any,
-    most: int,
-    literals: Sequence[Any],
-    values: Sequence[int],
-    deadline: float | None,
-) -> bool:
-    """Return whether a model has another solution than some values, of an objective of at most so.
-
-    False if time runs out.
-    """
-    others = model.clone()
-    others.minimize(objective)
-    others.add_bool_or(
-        [literal.negated() for literal, value in zip(literals, values, strict=True) if value]
-    )
-    outcome = solve(others, literals, seconds_left(deadline))
-    exists = outcome.status in (Status.OPTIMAL, Status.FEASIBLE)
-    return exists and (outcome.bound is None or outcome.bound <= most)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Option:
     """A stage but for its depth and its first block, and the blocks that it may begin with.
@@ -609,11 +455,11 @@ class _Option:
         return replace(self.stage, first=first, depth=depth or self.stage.depth)
 
 
-class _LayoutModel(_ChoiceModel):
+class _LayoutModel(ChoiceModel):
     """The model of a `StagesProblem` without its budgets.
 
     `taken`: of each stage the options with a depth; `entered`: with the block that it begins with.
-    `stages`: all of each as deep as it may be, with their objectives.
+    `entered_stages`: all of each as deep as it may be, with their objectives.
     """
 
     def __init__(
@@ -623,11 +469,11 @@ class _LayoutModel(_ChoiceModel):
         super().__init__()
         self.problem, self.sized = problem, sized
         self.ends = problem.start.stem_and_head
-        self.stages: list[dict[Stage, _EnteredStage]] = [
-            _entered_stages(problem, sized, index, like.stages[index] if like else {})
+        self.entered_stages: list[dict[Stage, _EnteredStage]] = [
+            _entered_stages(problem, sized, index, like.entered_stages[index] if like else {})
             for index in range(len(sized.entries))
         ]
-        entered_stages = [list(stages.values()) for stages in self.stages]
+        entered_stages = [list(stages.values()) for stages in self.entered_stages]
         self.units = _units(entered_stages)
         self.options = [_options(stages, self.units) for stages in entered_stages]
         # The depth from which blocks are repeated, and the depths that may be taken.
@@ -655,6 +501,12 @@ class _LayoutModel(_ChoiceModel):
         return [*self.taken, *self.entered]
 
     @property
+    def stages(self) -> Sequence[Sequence[int]]:
+        """Both decisions of each stage."""
+        count = len(self.taken)
+        return [[index, count + index] for index in range(count)]
+
+    @property
     def slack(self) -> int:
         """By how many units equal totals may come out apart; costs are exact."""
         return 0 if self.problem.objective in COSTS else self.rounding
@@ -664,19 +516,13 @@ class _LayoutModel(_ChoiceModel):
         others = tie_breakers(self.problem.objective)
         return [*((-self._objective(name), self.rounding) for name in others), *super().ties()]
 
-    def forbid(self, chosen: Sequence[Any], distance: int) -> None:
-        """Forbid a choice, and those that differ from it in fewer layers than `distance`."""
-        super().forbid(chosen, distance)
-        if distance <= 1:
-            return
-        apart: Any = 0
-        for taken, key in zip(self.taken, chosen, strict=False):
-            stage = self._stage(*key)
-            apart += sum(
-                stage.layers_apart(self._stage(*other)) * literal
-                for other, literal in taken.items()
-            )
-        self.model.add(apart >= distance)
+    def apart(self, chosen: Sequence[Any]) -> list[tuple[Any, int]]:
+        """Return by how many layers layouts differ from one: literals, and how many each adds."""
+        return [
+            (literal, self._stage(*key).layers_apart(self._stage(*other)))
+            for taken, key in zip(self.taken, chosen, strict=False)
+            for other, literal in taken.items()
+        ]
 
     def _stage(self, option: _Option, depth: int) -> Stage:
         """Return a stage of an option and depth, entered from any width."""
@@ -916,7 +762,7 @@ def _options(stages: Sequence[_EnteredStage], units: Mapping[str, int]) -> list[
     ]
 
 
-class _DepthsModel(_ChoiceModel):
+class _DepthsModel(ChoiceModel):
     """The model of a `DepthsProblem` without its budgets: a depth for each stage."""
 
     def __init__(self, problem: DepthsProblem) -> None:
@@ -967,11 +813,12 @@ P = TypeVar("P", bound=_Plan)
 
 
 def _best_plans(
-    model: _ChoiceModel,
+    model: ChoiceModel,
     top: int,
     deadline: float | None,
     plan_of: Callable[[Sequence[Any]], P],
     distance: int = 1,
+    jobs: int | None = None,
 ) -> tuple[Status, float | None, tuple[P, ...]]:
     """Return status and bound of the best plan, and the `top` plans, best first.
 
@@ -979,8 +826,7 @@ def _best_plans(
     """
     plans: list[P] = []
     status, bound = Status.UNKNOWN, None
-    while len(plans) < top:
-        next_status, chosen, next_bound = model.next_choice(deadline, distance)
+    for next_status, chosen, next_bound in best_few(model, top, deadline, distance, jobs):
         if not plans:
             status, bound = next_status, next_bound
         if chosen is None or (plans and next_status is not Status.OPTIMAL):
@@ -996,7 +842,7 @@ def _best_plans(
 
 
 def _least_amounts(
-    model: _ChoiceModel, names: Iterable[str], deadline: float | None
+    model: ChoiceModel, names: Iterable[str], deadline: float | None
 ) -> dict[str, int | Fraction]:
     """Return the minimum of each amount by itself, in a model without budgets."""
     minima = ((name, model.least(name, deadline)) for name in names)

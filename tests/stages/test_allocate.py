@@ -1,6 +1,7 @@
 """The best layouts: against every layout of small problems, and on the networks of the papers."""
 
 import random
+import threading
 from dataclasses import replace
 from itertools import pairwise, product
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import brute_groups
 import brute_stages
 import pytest
-from random_stages import CLOSE, Q, drawn, same_answer
+from joblib import parallel_config
+from random_stages import CLOSE, Q, all_have_a_block, drawn, same_answer
 
 from ifspace import cpsat
 from ifspace.answer import Status
@@ -18,8 +20,9 @@ from ifspace.errors import SettingError, SolverError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.latency import LatencyTable
-from ifspace.stages import allocate as optimizer
-from ifspace.stages.allocate import RESOLUTION, SizedChoices, best_stages
+from ifspace.stages import allocate, best_few
+from ifspace.stages.allocate import SizedChoices, best_stages
+from ifspace.stages.best_few import RESOLUTION
 from ifspace.stages.layout import (
     Stage,
     StemAndHead,
@@ -53,6 +56,26 @@ def test_the_best_layout_by_brute_force(seed: int) -> None:
 def test_the_best_few_layouts_by_brute_force(seed: int) -> None:
     ended = [same_answer(problem, rows, top=7) for problem, rows in drawn(seed, 40)]
     assert ended.count("OPTIMAL") > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("distance", [1, 3])
+def test_the_best_few_layouts_are_the_same_for_any_number_of_workers(
+    distance: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved, threads = best_few._solved, set()
+
+    def seen(task: Any) -> Outcome:
+        threads.add(threading.get_ident())
+        return solved(task)
+
+    monkeypatch.setattr(best_few, "_solved", seen)
+    for problem, rows in drawn(20 + distance, 25):
+        if rows and all_have_a_block(problem):
+            alone = best_stages(problem, 6, distance=distance)
+            with parallel_config(backend="threading", n_jobs=3):
+                assert best_stages(problem, 6, distance=distance) == alone
+    assert len(threads) > 3
 
 
 @pytest.mark.slow
@@ -177,7 +200,7 @@ def test_an_unproven_plan_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> 
         assert outcome.bound is not None
         return replace(outcome, status=Status.FEASIBLE, bound=outcome.bound - RESOLUTION // 4)
 
-    monkeypatch.setattr(optimizer, "solve", cut_short)
+    monkeypatch.setattr(best_few, "solve", cut_short)
     answer = best_stages(StagesProblem(VGG, Budgets(params=FOUND.params, macs=FOUND.macs)))
     assert (answer.status, len(answer.plans), len(solves)) == (Status.FEASIBLE, 1, 1)
     assert answer.bound == pytest.approx(answer.plans[0].objective() + 0.25, abs=CLOSE)
@@ -187,7 +210,7 @@ def test_no_time_for_the_fewest_parameters_leaves_the_gain_proven(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended = iter([cpsat.solve, lambda *arguments: Outcome(Status.UNKNOWN, None, ())])
-    monkeypatch.setattr(optimizer, "solve", lambda *arguments: next(ended)(*arguments))
+    monkeypatch.setattr(best_few, "solve", lambda *arguments: next(ended)(*arguments))
     answer = best_stages(StagesProblem(VGG, Budgets(params=FOUND.params, macs=FOUND.macs)))
     assert (answer.status, answer.plans[0].layout) == (Status.OPTIMAL, FOUND)
 
@@ -244,7 +267,7 @@ def test_a_layout_that_the_solver_once_lost_when_it_simplified_the_model() -> No
 
 def test_a_solver_that_contradicts_itself_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = StagesProblem(network("vgg16", 32), Budgets(params=6 * 10**6))
-    real, seen = optimizer.solve, []
+    real, seen = best_few.solve, []
 
     def forgetful(*arguments: Any) -> Outcome:
         seen.append(1)
@@ -254,7 +277,7 @@ def test_a_solver_that_contradicts_itself_raises(monkeypatch: pytest.MonkeyPatch
         status = Status.FEASIBLE if len(seen) == 2 else Status.INFEASIBLE
         return Outcome(status, None, ())
 
-    monkeypatch.setattr(optimizer, "solve", forgetful)
+    monkeypatch.setattr(best_few, "solve", forgetful)
     with pytest.raises(SolverError, match="the solver contradicts itself"):
         best_stages(problem)
 
@@ -410,7 +433,7 @@ def test_open_blocks_are_solved_once_for_each_pair_of_widths(
         widths_solved.append((groups_problem.channels, groups_problem.out_width))
         return cheapest_groups(groups_problem, **more)
 
-    monkeypatch.setattr(optimizer, "cheapest_groups", counted)
+    monkeypatch.setattr(allocate, "cheapest_groups", counted)
     SizedChoices(problem(OPEN, CONV, widths=((8, 12), (16,))))
     assert set(widths_solved) == {(8, 8), (8, 12), (12, 12), (8, 16), (12, 16), (16, 16)}
 

@@ -14,7 +14,7 @@ from ifspace.cpsat import (
     solve,
 )
 from ifspace.errors import SettingError, SolverError
-from ifspace.stages import allocate as search
+from ifspace.stages import best_few as search
 from ifspace.stages.allocate import best_depths, best_stages
 from ifspace.stages.layout import Layout
 from ifspace.stages.networks import network
