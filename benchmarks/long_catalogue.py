@@ -39,7 +39,7 @@ LAYERS: Final = (
     *(f"RPW({g},0)" for g in (2, 4, 8, 16)),
     *(f"SH({g})" for g in (2, 4, 8, 16)),
 )
-ROWS: Final = (200_000, 800_000, 3_200_000)
+ROWS: Final = (200_000, 600_000, 1_800_000)
 PARTS: Final = 4
 # Odd, so that no two numbers have the same product up to 2^128.
 FACTOR: Final = 0x9E3779B97F4A7C15F39CC0605CEDC835
