@@ -227,9 +227,12 @@ class RemoteFolder:
         """Return the names of the files, sorted; none where there is no folder."""
         self._files.invalidate_cache()
         try:
-            paths = self._files.ls(self._path, detail=False)
+            with self._answering():
+                paths = self._files.ls(self._path, detail=False)
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise _unreachable(self._url, error) from None
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
     def read(self, name: str) -> bytes:
@@ -237,7 +240,8 @@ class RemoteFolder:
 
         Raises: OSError where it cannot be read.
         """
-        content: bytes = self._files.cat_file(f"{self._path}/{name}")
+        with self._answering():
+            content: bytes = self._files.cat_file(f"{self._path}/{name}")
         return content
 
     def open(self, name: str) -> BinaryIO:
@@ -245,7 +249,8 @@ class RemoteFolder:
 
         Raises: OSError where it cannot be read.
         """
-        file: BinaryIO = self._files.open(f"{self._path}/{name}", "rb")
+        with self._answering():
+            file: BinaryIO = self._files.open(f"{self._path}/{name}", "rb")
         return file
 
     def write(self, name: str, content: bytes) -> None:
@@ -254,8 +259,9 @@ class RemoteFolder:
         Raises: OutputError when it cannot be written.
         """
         try:
-            self._files.makedirs(self._path, exist_ok=True)
-            self._files.pipe_file(f"{self._path}/{name}", content)
+            with self._answering():
+                self._files.makedirs(self._path, exist_ok=True)
+                self._files.pipe_file(f"{self._path}/{name}", content)
         except OSError as error:
             raise _unwritable(f"{self._url}/{name}", error) from None
 
@@ -265,10 +271,31 @@ class RemoteFolder:
 
         return PyFileSystem(FSSpecHandler(self._files)), self._path
 
+    @staticmethod
+    @contextmanager
+    def _answering() -> Iterator[None]:
+        """Raise OSError where a package of a kind of URL raises errors of its own."""
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise OSError(errno.EIO, reason) from None
+
     @contextmanager
     def locked(self, part: str | None = None) -> Iterator[None]:
         """Lock nothing: what two runs write is the same."""
         yield
+
+
+def _unreachable(url: str, error: OSError) -> OutputError:
+    return OutputError.because(
+        "a folder that cannot be reached",
+        got=f"{url} ({error.strerror or type(error).__name__})",
+        allowed="a URL that answers",
+        remedy="check the address, the credentials and the network",
+    )
 
 
 def _unwritable(place: str | os.PathLike[str], error: OSError) -> OutputError:

@@ -9,6 +9,7 @@ from ifspace.catalogue import load, save
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.run import merge_folder, run_in_folder
 from ifspace.enumerate.search import enumerate_designs
+from ifspace.errors import CatalogueError, OutputError
 
 SETTINGS = (EnumerationSetting(channels=8, max_len=4),)
 
@@ -35,7 +36,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_a_bucket_is_a_folder(bucket: str, tmp_path: Path) -> None:
+def test_a_bucket_is_a_folder(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"{bucket}/run"
     for number in (2, 1):
         shards = run_in_folder(SETTINGS, url, jobs=1, share=(number, 2))
@@ -47,3 +48,11 @@ def test_a_bucket_is_a_folder(bucket: str, tmp_path: Path) -> None:
     save(enumerate_designs(SETTINGS, jobs=1), tmp_path / "one.parquet")
     assert (tmp_path / "merged.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
     assert load(url) == load(tmp_path / "one.parquet")
+    # A server that does not answer is said in a line.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    type(pytest.importorskip("s3fs").S3FileSystem()).clear_instance_cache()
+    with pytest.raises(CatalogueError, match=r"no folder of a catalogue: got s3://.*127.0.0.1:1/"):
+        load(url)
+    with pytest.raises(OutputError, match=r"cannot be reached: got s3://.*check the address"):
+        run_in_folder(SETTINGS, url, jobs=1)
