@@ -215,7 +215,7 @@ def command(
     never timed. A block that sees less than the convolution it would replace, as one of your own
     may, is marked and compared with no other.
     Each block is timed as it is; collapsed, where that differs: runs of its linear layers as one
-    convolution each; and for inference on a CPU fused: all of its layers in one pass over tiles.
+    convolution each; and for inference fused: all of its layers in one pass over tiles.
     Blocks are timed in turn, and the rows are saved after every round: an interrupted run
     continues with --resume. A latency model, fitted to a sample of the catalogue, predicts the
     rest; the table for `ifspace layout --latency` has measured latencies and, if the model

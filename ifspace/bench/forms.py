@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, partial
+from importlib.util import find_spec
 from math import prod
 from typing import Final
 
@@ -61,7 +62,7 @@ FORMS: Final = {
     for form in (
         Form(AS_IS, _unchanged),
         Form(COLLAPSED, partial(collapse, choose=LAYERS)),
-        Form(ONE_PASS, fuse, trains=False, devices=("cpu",)),
+        Form(ONE_PASS, fuse, trains=False),
     )
 }
 
@@ -90,8 +91,10 @@ def find_forms(names: Iterable[str] | None, device: torch.device) -> tuple[str, 
 
 
 @cache
-def is_changed(form: str, sized: SizedBlock, stride: int, style: Style) -> bool:
-    """Return whether a block runs otherwise in a form than as it is.
+def is_changed(
+    form: str, sized: SizedBlock, stride: int, style: Style, device: str = "cpu"
+) -> bool:
+    """Return whether a block runs otherwise in a form than as it is, on a type of device.
 
     >>> from ifspace.nn.block import PLAIN
     >>> from ifspace.block import Block
@@ -100,10 +103,21 @@ def is_changed(form: str, sized: SizedBlock, stride: int, style: Style) -> bool:
     [False, True]
     """
     if form == ONE_PASS:
-        return isinstance(_in_form(form, sized, stride, style), Fused)
+        module = _in_form(form, sized, stride, style)
+        return isinstance(module, Fused) and (device != "cuda" or _fits_card(module))
     # Batch norm is folded wherever it is.
     layers = (layers_of(name, sized, stride, style) for name in (form, AS_IS))
     return form != AS_IS and (style.batch_norm or len(set(layers)) > 1)
+
+
+def _fits_card(module: Fused) -> bool:
+    """Return whether the kernel of a card computes all chains of a fused block."""
+    if find_spec("triton") is None:
+        return False
+    from ifspace.kernels.chain.triton import Plan, plan_of
+
+    runs = [segment.run for segment in module.segments]
+    return all(run is None or isinstance(plan_of(run.chain), Plan) for run in runs)
 
 
 def _in_form(form: str, sized: SizedBlock, stride: int, style: Style) -> nn.Module:

@@ -139,8 +139,8 @@ class LatencyPredictor:
 
     def ms_in(self, form: str, block: SizedBlock, side: int, stride: int = 1) -> float | None:
         """Return the milliseconds of a block in a form, None where it does not run in it."""
-        style = block_style(self.conditions.style)
-        if block.dims != 2 or not (form == AS_IS or is_changed(form, block, stride, style)):
+        how = stride, block_style(self.conditions.style), self.conditions.device.type
+        if block.dims != 2 or not (form == AS_IS or is_changed(form, block, *how)):
             return None
         candidate = BlockCandidate(block, side, self.batch, stride, form=form)
         return self.model.predict(features(candidate, self.conditions))

@@ -209,9 +209,10 @@ class BlockBench:
 
     def in_forms(self, candidate: BlockCandidate) -> Iterator[BlockCandidate]:
         """Yield a block in the forms of the run in which it differs from the block as it is."""
-        style = block_style(self.settings.conditions.style)
+        conditions = self.settings.conditions
+        how = candidate.stride, block_style(conditions.style), conditions.device.type
         for form in self.settings.forms:
-            if form == AS_IS or is_changed(form, candidate.sized, candidate.stride, style):
+            if form == AS_IS or is_changed(form, candidate.sized, *how):
                 yield replace(candidate, form=form)
 
     @property

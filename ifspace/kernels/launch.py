@@ -3,22 +3,22 @@
 Nothing but the pointers of tensors and integers goes to the device: a launch may be captured in a
 CUDA graph.
 
-On a card the configurations that fit a problem are timed once for each problem, and the fastest is
-kept: they are compiled beside each other, on as many cores as there are, and what is timed is the
-device alone. The interpreter, a CUDA graph that meets a problem for the first time and
-`torch.use_deterministic_algorithms(True)` take the default: the first, or of problems that fill a
-large card the one that was the fastest of such on an H200. The order of a sum follows the tile: for
-results equal to the bit from one process to another, pin a configuration or ask torch
-for deterministic algorithms.
+On a card up to `MOST_TIMED` of the configurations that fit a problem are timed once for each kind
+of problem, and the fastest is kept: they are compiled beside each other, on as many cores as there
+are, and what is timed is the device alone. The interpreter, a CUDA graph that meets a kind for the
+first time and `torch.use_deterministic_algorithms(True)` take the default: the first, or of
+problems that fill a large card the one that was the fastest of such on an H200. The order of a sum
+follows the tile: for results equal to the bit from one process to another, pin a configuration or
+ask torch for deterministic algorithms.
 """
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from math import gcd
+from math import gcd, prod
 from statistics import median
 from typing import Any, Final
 
@@ -129,6 +129,17 @@ def named(kernel: str, name: str, configs: Iterable[Config]) -> Config:
     return by_name[name]
 
 
+# So many tiles of a problem are compiled and timed.
+MOST_TIMED: Final = 4
+# Sizes by whose powers of two a problem is of a kind, which share a tile.
+_SIZES: Final = frozenset(
+    (
+        *("pixels", "in_channels", "out_channels", "window"),
+        *("IN", "OUT", "KERNEL", "STRIDE", "BEFORE", "AFTER"),
+    )
+)
+# Multiplications that take as long as it takes to load a number of either factor.
+_LOAD: Final = 64
 # Of a launch under a configuration: the programs, and the arguments that follow from the tile.
 Completion = tuple[tuple[int, ...], dict[str, Any]]
 
@@ -184,16 +195,38 @@ class Launch:
             return named(self.kernel, name, self.configs)
         if interprets() or torch.are_deterministic_algorithms_enabled():
             return self.default()
-        problem = self.problem()
-        if problem not in _fastest:
+        kind, target = self.kind(), target_here()
+        fitting = [c for c in self.configs if target is None or target in c.targets]
+        if _fastest.get(kind) not in fitting:
             # Nothing can be timed while a graph is captured.
             if torch.cuda.is_current_stream_capturing():
                 return self.default()
-            target = target_here()
-            fitting = [c for c in self.configs if target is None or target in c.targets]
-            self.compile(fitting)
-            _fastest[problem] = min(fitting, key=lambda config: _time_ms(self, config))
-        return _fastest[problem]
+            tried = self.promising(fitting)
+            self.compile(tried)
+            _fastest[kind] = min(tried, key=lambda config: _time_ms(self, config))
+        return _fastest[kind]
+
+    def promising(self, configs: Sequence[Config]) -> list[Config]:
+        """Return up to `MOST_TIMED` configurations: the defaults, the best of each order, others.
+
+        By a model of what a card would take: rounds of its programs, each of which multiplies a
+        tile and loads its two sides.
+        """
+
+        def estimate(config: Config) -> float:
+            sides = {
+                "input_grad": (config.pixels, config.channels),
+                "middle_grad": (config.pixels, config.channels),
+                "weight_grad": (config.filters, config.channels),
+            }.get(self.kernel, (config.pixels, config.filters))
+            programs = prod(self.complete(config)[0])
+            return max(1.0, programs / PROGRAMS) * (prod(sides) / _LOAD + sum(sides))
+
+        ranked = sorted(configs, key=estimate)
+        best = {config.order: config for config in reversed(ranked)}
+        large = [config for config in configs if config.name == self.large]
+        first = [configs[0], *large, *sorted(best.values(), key=estimate)]
+        return list(dict.fromkeys([*first, *ranked]))[:MOST_TIMED]
 
     def default(self) -> Config:
         """Return the configuration that runs where none can be timed."""
@@ -217,12 +250,22 @@ class Launch:
                 grid, arguments = self.everything(config)
                 self.function.warmup(grid=grid, **arguments, **config.options())
 
-    def problem(self) -> Hashable:
-        """Return everything that the speed depends on beside the configuration."""
-        values = self.arguments.values()
-        device = next((value.device for value in values if isinstance(value, Tensor)), None)
-        looks = (value.dtype if isinstance(value, Tensor) else value for value in values)
-        return (self.kernel, device, *looks)
+    def kind(self) -> Hashable:
+        """Return what problems share that run under the same configuration.
+
+        That is everything but the sizes, and of some sizes the powers of two below which they are.
+        """
+        looks: list[Hashable] = [self.kernel]
+        for name, value in self.arguments.items():
+            if isinstance(value, Tensor):
+                looks += [value.dtype, value.device]
+            elif isinstance(value, bool) or not isinstance(value, int):
+                looks.append(value)
+            elif name in _SIZES:
+                looks.append(value.bit_length())
+            elif name.endswith("_c"):
+                looks.append(value == 1)  # channels_last
+        return tuple(looks)
 
 
 _fastest: dict[Hashable, Config] = {}

@@ -1,7 +1,9 @@
 """Blocks in other forms: what they compute, which modes are timed, how they are counted."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,21 +11,28 @@ from samples import SMALL
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.bench.blocks import BlockShape
-from ifspace.bench.case import BlockCandidate, Conditions
-from ifspace.bench.forms import FORMS, Form, find_forms, peak_bytes
+from ifspace.bench.blocks import NAMES, BlockShape
+from ifspace.bench.case import BlockCandidate, Conditions, is_rolling, windows_of_layer
+from ifspace.bench.forms import FORMS, Form, find_forms, is_changed, peak_bytes
 from ifspace.bench.gate import block_fault
 from ifspace.bench.latency import features
 from ifspace.bench.machine import Machine
 from ifspace.bench.rows import Measurements
 from ifspace.bench.session import BenchSettings, BlockBench
 from ifspace.block import Block
+from ifspace.catalogue import load
 from ifspace.errors import SettingError
+from ifspace.kernels import launch
 from ifspace.kernels.chain import tiles
+from ifspace.kernels.chain.triton import chain_launch, pack, plan_of
+from ifspace.kernels.launch import Launch
+from ifspace.kernels.rpw import triton as rpw
 from ifspace.measurements import AS_IS, BOTH_WAYS, COLLAPSED, FORWARD, LEAST, ONE_PASS
 from ifspace.nn import build, fuse
-from ifspace.nn.block import PLAIN
+from ifspace.nn.block import PLAIN, BlockModule
+from ifspace.nn.fuse import Fused
 
+CATALOGUE_64 = Path(__file__).parents[2] / "results" / "catalogue-64.parquet"
 CPU = torch.device("cpu")
 TEXTS = (
     "DW+RPW(4,0)+RPW(4,0)",
@@ -154,7 +163,7 @@ def test_the_model_predicts_every_form(here: Conditions) -> None:
 def test_forms_by_name() -> None:
     assert find_forms(None, CPU) == tuple(FORMS)
     assert find_forms(["As-is"], CPU) == (AS_IS,)
-    assert find_forms(None, torch.device("cuda")) == (AS_IS, COLLAPSED)
+    assert find_forms(None, torch.device("cuda")) == tuple(FORMS)
     with pytest.raises(SettingError, match="no such form on cpu: got 'fastest'; allowed: as-is, "):
         find_forms(["fastest"], CPU)
 
@@ -190,3 +199,78 @@ def test_a_fused_block_needs_its_input_its_output_and_a_tile(
 def test_a_collapsed_block_needs_what_its_layers_need() -> None:
     sized = Block.parse("DW+RPW(8,0)+GPW(8)").at(64, 128)
     assert peak_bytes(COLLAPSED, sized, 8, 1, PLAIN, "fp16") == 2 * 64 * (64 + 128)
+
+
+def test_a_card_fuses_what_its_kernel_computes() -> None:
+    def fuses(text: str, channels: int = 64) -> tuple[bool, bool]:
+        how = 1, PLAIN
+        return tuple(  # type: ignore[return-value]
+            is_changed(ONE_PASS, Block.parse(text).at(channels), *how, device)
+            for device in ("cpu", "cuda")
+        )
+
+    assert fuses("DW+RPW(16,0)+RPW(16,0)+GPW(16)") == (True, True)
+    assert fuses("DW+DW+PW") == (True, False)  # two spatial convolutions
+    assert fuses("GPW(4)+DW+GPW(4)", 256) == (True, False)  # it holds 128 channels
+    assert fuses("DW+GPW(4)", 256) == (True, True)
+
+
+@pytest.mark.slow
+def test_a_run_on_a_card_compiles_few_tiles(
+    here: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all blocks of a run with the defaults, those of the model too: unbounded 236 and more."""
+    compiled: list[tuple[str, str]] = []
+    monkeypatch.setattr(launch, "interprets", lambda: False)
+    monkeypatch.setattr(launch, "target_here", lambda: "sm_90")
+    monkeypatch.setattr(launch, "_fastest", {})
+    monkeypatch.setattr(launch, "_time_ms", lambda _, config: config.warps)
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(
+        Launch,
+        "compile",
+        lambda own, configs: compiled.extend((own.kernel, config.name) for config in configs),
+    )
+    conditions = replace(here, device=torch.device("cuda"), dtype="bf16", layout="channels_last")
+    shape = BlockShape(64, 64, 32, 16)
+    machine = Machine("cuda-test", "2.13.0", "3.7.1", "2026-11-21")
+    settings = BenchSettings(shape, conditions, baselines=NAMES, forms=tuple(FORMS))
+    bench = BlockBench(
+        load(CATALOGUE_64), settings, machine, Measurements(machine), lambda: None, lambda *_: None
+    )
+    bench._choose()
+    blocks = (*bench.shown, *bench.calibration.candidates)
+    launches = [one for candidate in blocks for one in card_launches(candidate, conditions)]
+    problems = {tuple(map(str, (one.kernel, *one.arguments.values()))) for one in launches}
+    for one in launches:
+        one.choose()
+    assert len(problems) > 50
+    assert len(compiled) <= 120, Counter(kernel for kernel, _ in compiled)
+
+
+def card_launches(candidate: BlockCandidate, conditions: Conditions) -> Iterator[Launch]:
+    """Yield the launches of Triton kernels of a block, on tensors without storage."""
+
+    def image(channels: int, side: int) -> torch.Tensor:
+        shape = candidate.batch, channels, side, side
+        x = torch.empty(shape, dtype=conditions.torch_dtype, device="meta")
+        return x.contiguous(memory_format=torch.channels_last)
+
+    if candidate.form == ONE_PASS:
+        module = conditions.in_form(BlockModule(candidate.sized, candidate.stride), ONE_PASS)
+        assert isinstance(module, Fused)
+        (chain,) = (segment.run.chain for segment in module.segments if segment.run)
+        plan, (_, c_in, side, _) = plan_of(chain), candidate.in_shape
+        x, y = image(c_in, side), image(candidate.out_shape[1], candidate.side)
+        weights = pack(torch.zeros(chain.weights), None, chain, plan, x.dtype).tensors
+        yield chain_launch(x, weights, y, chain, plan, "tf32")
+        return
+    for layer, _, side in candidate.layers(conditions):
+        if is_rolling(layer):
+            windows = windows_of_layer(layer)
+            x, y = image(layer.c_in, side), image(layer.c_out, side)
+            weight = x.new_empty(layer.c_out, launch.filled_width(windows))
+            sums = weight.float(), x.new_empty(layer.c_out).float()
+            yield rpw.forward_launch(x, weight, None, y, windows, None)
+            yield rpw.input_grad_launch(y, weight, x, windows, None)
+            yield rpw.weight_grad_launch(y, x, *sums, windows, None, rpw.parts_of(y, windows))

@@ -19,7 +19,7 @@ WINDOWS = windows_of(64, 64, 4)
 
 
 # Numbers of images that no problem of another test has: what was timed is kept for the process.
-NEW = count(100)
+NEW = (1 << power for power in count(6))
 
 
 def rpw_launch(images: int = 2) -> Launch:
@@ -177,7 +177,9 @@ def test_the_fastest_that_fits_the_target_is_found_once_for_each_problem(
     launched = make(images)
     chosen = launched.choose()
     assert chosen == min(timed, key=lambda config: (abs(config.pixels - 64), config.warps))
-    assert timed == [c for c in launched.configs if target is None or target in c.targets]
+    fitting = [c for c in launched.configs if target is None or target in c.targets]
+    assert timed == launched.promising(fitting)
+    assert make(images + images // 2).choose() is chosen  # of the same kind
     assert make(images).choose() is chosen
     timings = len(timed)
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: True)
@@ -223,23 +225,52 @@ def test_what_fills_a_card_has_a_default_of_its_own(monkeypatch: pytest.MonkeyPa
     assert all(chosen == default for pairs in first for chosen, default in pairs)
 
 
-def test_a_problem_is_all_that_the_speed_depends_on() -> None:
+def test_a_kind_of_problem_is_all_that_the_choice_depends_on() -> None:
     windows, x, weight = windows_of(8, 8, 2), torch.randn(1, 8, 2, 2), torch.randn(8, 4)
 
-    def problem(x, weight, windows, fp32="ieee"):
-        return rpw.forward_launch(x, weight, None, x, windows, fp32).problem()
+    def kind(x, weight, windows, fp32="ieee"):
+        return rpw.forward_launch(x, weight, None, x, windows, fp32).kind()
 
-    same = problem(x, weight, windows)
-    assert problem(x + 1, weight + 1, windows) == same
+    same = kind(x, weight, windows)
+    assert kind(x + 1, weight + 1, windows) == same
+    assert kind(torch.randn(1, 8, 2, 3), weight, windows) == same  # 4 to 7 pixels
+    assert kind(x, weight, windows_of(8, 8, 2, 0.5)) == same  # another step
     others = {
-        problem(x.half(), weight.half(), windows),
-        problem(x.contiguous(memory_format=torch.channels_last), weight, windows),
-        problem(x[:, :, :1], weight, windows),
-        problem(x, weight, windows_of(8, 8, 2, 0.5)),
-        problem(x, weight, windows, "tf32"),
+        kind(x.half(), weight.half(), windows),
+        kind(x.contiguous(memory_format=torch.channels_last), weight, windows),
+        kind(x[:, :, :1], weight, windows),
+        kind(x, weight, windows_of(8, 8, 2, 0.5, "blocked")),
+        kind(x, weight, windows, "tf32"),
     }
     assert len(others) == 5
     assert same not in others
+
+
+@pytest.mark.parametrize("make", [rpw_launch, fused_launch])
+def test_few_tiles_are_tried_those_of_every_order_among_them(make) -> None:
+    launched = make()
+    tried = launched.promising(launched.configs)
+    assert tried[0] is launched.configs[0]
+    assert len(tried) == len(set(tried)) == launch.MOST_TIMED < len(launched.configs)
+    assert {config.order for config in tried} == {config.order for config in launched.configs}
+    assert launched.promising(launched.configs[:2]) == list(launched.configs[:2])
+
+
+def test_what_was_the_fastest_on_a_card_is_tried() -> None:
+    """Of rolling layers in channels_last at 128x512x14x14 and 128x256x28x28, on an H200."""
+    for shape in ((128, 512, 14, 14), (128, 256, 28, 28)):
+        windows = windows_of(shape[1], shape[1], 4, "1/2")
+        x = torch.empty(shape, dtype=torch.bfloat16, device="meta")
+        x = x.contiguous(memory_format=torch.channels_last)
+        weight, partial = x.new_empty(shape[1], windows.width), x.new_empty(1).float()
+        launches = (
+            rpw.forward_launch(x, weight, None, x, windows, None),
+            rpw.input_grad_launch(x, weight, x, windows, None),
+            rpw.weight_grad_launch(x, x, partial, partial, windows, None, 8),
+        )
+        for launched in launches:
+            tried = {config.name for config in launched.promising(launched.configs)}
+            assert rpw.LARGE[launched.kernel] in tried
 
 
 @only_on_a_card
