@@ -83,6 +83,12 @@ def network_class(sized: SizedBlock, fixed_ends: bool = False) -> str:
     return _digest(_Quotient.of(sized, fixed_ends))
 
 
+def forget_classes() -> None:
+    """Drop what is kept for more classes at the same widths: of wide blocks that is gigabytes."""
+    for kept in (_wired, _level_between, _digest):
+        kept.cache_clear()
+
+
 def same_network(one: SizedBlock, other: SizedBlock) -> bool:
     """Return whether two blocks are one network, their ends free: whether their classes are equal.
 

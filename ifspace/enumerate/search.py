@@ -32,7 +32,7 @@ from typing import Final
 import sympy
 
 from ifspace.block import Block, Composition, SizedBlock, place_widths
-from ifspace.canonical import network_class
+from ifspace.canonical import forget_classes, network_class
 from ifspace.catalogue import Catalogue, Design, Funnel, published_names
 from ifspace.catalogue.choose import with_latency_dominators
 from ifspace.catalogue.parts import Compared, Part, joined
@@ -217,6 +217,7 @@ def solve(shard: Shard) -> Part:
     key = shard.run, shard.place
     if key not in engines:
         engines.clear()
+        forget_classes()
         engines[key] = _Enumeration(shard.setting, shard.times)
     enumeration: _Enumeration = engines[key]
     return enumeration.part(shard)
