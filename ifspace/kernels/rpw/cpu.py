@@ -73,6 +73,8 @@ MOST_TILES: Final = 32
 
 # Windows of more channels may be computed as dense: the compiled loops are at their best below.
 WIDE: Final = 32
+# Nor of so few pixels, for which scattering and gathering the weights takes longer than the sums.
+FEW_PIXELS: Final = 64
 
 # What stands in a plan instead of a number of tiles.
 DENSE, COMPILED, GROUPED = 0, -1, -2
@@ -219,7 +221,7 @@ def choices(
     stage = stage_of(windows)
     sizes = windows.in_channels, windows.out_channels, windows.width, 1, pixels, pixels
     groups = windows.groups if windows.is_grouped else 0
-    is_wide = not groups and windows.width > WIDE
+    is_wide = not groups and windows.width > WIDE and pixels > FEW_PIXELS
     together = dict.fromkeys(costs.FUNCTIONS, stage.together)
     together["input_grad"] = gradient_of(stage).together
     return {
