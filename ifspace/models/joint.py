@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
-from math import ceil, floor
+from math import ceil, floor, prod
 from typing import Any, Final, Literal
 
 from torch import Tensor, nn
 
 from ifspace.answer import Answer, Status
-from ifspace.block import SizedBlock
+from ifspace.block import Block, SizedBlock
 from ifspace.cpsat import seconds_left
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.groups.full_field import front_blocks
@@ -70,6 +70,7 @@ from ifspace.stages.joint import (
     LiveStep,
     Part,
     best_joint,
+    least_amounts,
 )
 from ifspace.stages.problem import Budgets, budgets_error
 from ifspace.stages.widths import MARGIN, Counts, Form, Width, shares_alike
@@ -79,6 +80,12 @@ _SUMMED: Final = ("params", "macs", "activations")
 _STEPS_AROUND: Final = 2
 # Widths narrowed alike are compared at so many ratios.
 _RATIOS: Final = 64
+# A layer that reads several groups of channels may become a block if its table has no more entries.
+_ENTRIES: Final = 1000
+# A budget below such a share of what the network has is compared with the least possible first; one
+# so far below the least is refused without a search.
+_FAR: Final = Fraction(1, 4)
+_SURELY: Final = Fraction(9, 10)
 # Objectives that a network within the budgets is best for as it is.
 _KEEPING: Final = ("macs-3/4", "most-macs", "most-params", "keep", "weights")
 
@@ -124,6 +131,7 @@ class Redesign:
     after: Mapping[str, Any] = field(default_factory=dict)
     fixed: tuple[Any, ...] = ()
     notes: tuple[str, ...] = ()
+    is_planned: bool = False
 
     @property
     def is_solved(self) -> bool:
@@ -246,7 +254,7 @@ def plan_redesign(
     """
     limit_s = search.time_limit_s
     deadline = None if limit_s is None else time.monotonic() + limit_s
-    parts = _Parts(network, trace, freedom, search, multiple)
+    parts = NetworkParts(network, trace, freedom, search, multiple)
     amounts = {**amounts_of(trace, budgets.dtype), "latency_ms": parts.latency_ms}
     budgets = budgets.of(amounts)
     budgets.check((*_SUMMED, "latency_ms", "peak_memory"))
@@ -263,9 +271,12 @@ def plan_redesign(
     is_kept = known.keys() >= set(budgets.bounded) and not budgets.exceeded(known)
     if is_kept and objective in _KEEPING and freedom.widen == 1:
         plan, counts = _unchanged(parts, budgets, objective)
-        copy = _narrowed_copy(parts, plan, counts, importance)
+        copy = narrowed_copy(parts, plan, counts, importance)
         assert isinstance(copy, NarrowedCopy)
         return plan, copy
+    refused = _refused(parts, budgets, objective, deadline)
+    if refused is not None:
+        return refused, None
     while True:
         plan, counts = _solve(parts, budgets, objective, importance, deadline)
         lowest = parts.search.floors.least_fan_in
@@ -278,7 +289,7 @@ def plan_redesign(
             parts = lower
             continue
         try:
-            copy = _narrowed_copy(parts, plan, counts, importance)
+            copy = narrowed_copy(parts, plan, counts, importance)
             if isinstance(copy, NarrowedCopy):
                 return plan, copy
             parts.channels = copy.restrict(parts.channels)
@@ -288,25 +299,25 @@ def plan_redesign(
             # Where the units are gone, channels cannot be removed as planned.
             note = f"depths stay: {error.finding}"
             kept = replace(freedom, depths=False)
-            parts = _Parts(network, trace, kept, parts.search, multiple)
+            parts = NetworkParts(network, trace, kept, parts.search, multiple)
             parts.notes.append(note)
 
 
-def _lowered(parts: "_Parts") -> "_Parts | None":
+def _lowered(parts: "NetworkParts") -> "NetworkParts | None":
     """Return the parts with half the least fan-in of blocks, None if it is not to be lowered."""
     search = parts.search
     fan_in = search.floors.least_fan_in
     if not search.lower_floors or fan_in == 1 or not parts.freedom.blocks:
         return None
     search = replace(search, floors=search.floors.but("least_fan_in", fan_in // 2))
-    return _Parts(parts.network, parts.trace, parts.freedom, search, parts.multiple)
+    return NetworkParts(parts.network, parts.trace, parts.freedom, search, parts.multiple)
 
 
-class _Parts:
+class NetworkParts:
     """A traced network as parts of a problem, at any numbers of channels.
 
     `units`: the modules of each unit that may be removed, stage by stage. `convs`: the layers that
-    may become blocks, by name.
+    may become blocks, by name. `planned`: the block of each layer that becomes one, if known.
     """
 
     def __init__(
@@ -316,7 +327,9 @@ class _Parts:
         freedom: Freedom,
         search: Search,
         multiple: int = MULTIPLE,
+        planned: Mapping[str, Block] | None = None,
     ) -> None:
+        self.planned = planned
         self.network, self.trace, self.freedom, self.search = network, trace, freedom, search
         self.multiple, self.tried = multiple, Steps(multiple, check_widen(freedom.widen))
         self.source = search.latency
@@ -435,6 +448,11 @@ class _Parts:
 
     def blocks_of(self, conv: ReplaceableConv, c_in: int, c_out: int) -> tuple[SizedBlock, ...]:
         """Return the blocks that a layer may become with these channels."""
+        if self.planned is not None:
+            try:
+                return (self.planned[conv.name].at(c_in, c_out),)
+            except (KeyError, IfspaceError):
+                return ()
         stride: Literal[1, 2] = 2 if conv.stride == 2 else 1
         key = c_in, c_out, conv.kernel, stride, conv.geometry
         if key not in self._blocks:
@@ -450,7 +468,7 @@ class _Parts:
 class _Tables:
     """The parts of a problem at the numbers of channels that are tried."""
 
-    def __init__(self, parts: _Parts, widths: tuple[Width, ...], with_peak: bool) -> None:
+    def __init__(self, parts: NetworkParts, widths: tuple[Width, ...], with_peak: bool) -> None:
         self.parts_of, self.widths, self.with_peak = parts, widths, with_peak
         channels = parts.channels
         self.axes, self.tensors = tensor_forms(channels)
@@ -589,7 +607,8 @@ class _Tables:
         reads = self.axes.get((weight, 1), Form(conv.layer.c_in))
         writes = self.axes.get((weight, 0), Form(conv.layer.c_out))
         widths = tuple(sorted({*reads.widths, *writes.widths}))
-        if len(widths) > 2 or len(calls) != len(conv.calls):
+        entries = prod(len(self.widths[n].counts) for n in widths)
+        if (len(widths) > 2 and entries > _ENTRIES) or len(calls) != len(conv.calls):
             return None
         written = Form.sum(written_form(call, parts.channels) for call in calls)
         if self.with_peak and len(self._live.get(conv.name, ())) != 1:
@@ -637,7 +656,8 @@ class _Tables:
         params, macs = step.params, sum(step.macs(*sizes) for sizes in conv.calls)
         time = self._time(conv, sized.channels, sized.out_channels, sized)
         slower = time is not None and kept.latency_ms is not None and time > kept.latency_ms
-        if params > kept.params or macs > kept.macs or slower:
+        costs_more = params > kept.params or macs > kept.macs or slower
+        if costs_more and self.parts_of.planned is None:
             return None
         value, inner = 0.0, 0
         for (height, width), (out_height, out_width) in conv.calls:
@@ -676,7 +696,7 @@ class _Tables:
 
 
 def _solve(
-    parts: _Parts,
+    parts: NetworkParts,
     budgets: Budgets,
     objective: str,
     importance: Importance,
@@ -715,10 +735,37 @@ def _solve(
     problem = replace(free, limits=limits)
     answer = _rounds(parts, problem, every, _hint(problem, narrowest), deadline)
     best_problem = problem if answer.best is None else answer.best.problem
-    return _redesign(parts, budgets, objective, answer, best_problem, every)
+    return as_redesign(parts, budgets, objective, answer, best_problem, every)
 
 
-def _unchanged(parts: _Parts, budgets: Budgets, objective: str) -> tuple[Redesign, Counts]:
+def _refused(
+    parts: NetworkParts, budgets: Budgets, objective: str, deadline: float | None
+) -> Redesign | None:
+    """Return the plan without a design where a budget is far below the least that is possible.
+
+    The narrowest widths, without units that may go, and with the cheapest block of each layer are
+    below every plan, with blocks of any fan-in where that may be lowered.
+    """
+    known = amounts_of(parts.trace, budgets.dtype) | {"latency_ms": parts.latency_ms}
+    limits = {name: x for name, x in budgets.limits.items() if name in (*_SUMMED, "latency_ms")}
+    if not any(x < _FAR * (known.get(name) or 0) for name, x in limits.items()):
+        return None
+    if parts.search.lower_floors:
+        search = replace(parts.search, floors=parts.search.floors.but("least_fan_in", 1))
+        parts = NetworkParts(parts.network, parts.trace, parts.freedom, search, parts.multiple)
+    widths = tuple(parts.tried.width_of(group, False) for group in parts.channels.groups)
+    narrow = tuple(
+        replace(x, counts=sorted({x.counts[0] if parts.freedom.widths else x.present, x.present}))
+        for x in widths
+    )
+    problem = parts.problem(narrow, limits, objective)
+    if all(_SURELY * problem.least(name) <= limit for name, limit in limits.items()):
+        return None
+    answer = Answer(Status.INFEASIBLE, None, (), least=least_amounts(problem, deadline))
+    return as_redesign(parts, budgets, objective, answer, problem, widths)[0]
+
+
+def _unchanged(parts: NetworkParts, budgets: Budgets, objective: str) -> tuple[Redesign, Counts]:
     """Return the plan that changes nothing, for a network that keeps the budgets as it is."""
     every = tuple(parts.tried.width_of(group, False) for group in parts.channels.groups)
     widths = tuple(replace(width, counts=(width.present,)) for width in every)
@@ -727,11 +774,11 @@ def _unchanged(parts: _Parts, budgets: Budgets, objective: str) -> tuple[Redesig
         limits[PEAK] = budgets.peak_elements or 0
     problem = parts.problem(widths, limits, objective)
     answer = Answer(Status.OPTIMAL, None, (problem.start,))
-    return _redesign(parts, budgets, objective, answer, problem, every)
+    return as_redesign(parts, budgets, objective, answer, problem, every)
 
 
 def _rounds(
-    parts: _Parts,
+    parts: NetworkParts,
     problem: JointProblem,
     every: Sequence[Width],
     hint: JointPlan | None,
@@ -792,7 +839,7 @@ def _around(width: Width, count: int, steps: int = _STEPS_AROUND) -> Width:
 
 
 def _limits(
-    parts: _Parts, free: JointProblem, budgets: Budgets, alike: Mapping[str, Any] | None
+    parts: NetworkParts, free: JointProblem, budgets: Budgets, alike: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Return the most of each amount: its budget, or what it has for want of one."""
     before = free.start.totals
@@ -850,8 +897,8 @@ def _chosen(problem: JointProblem, plan: JointPlan) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def _redesign(
-    parts: _Parts,
+def as_redesign(
+    parts: NetworkParts,
     budgets: Budgets,
     objective: str,
     answer: Answer[JointPlan],
@@ -899,8 +946,8 @@ def _redesign(
 # The network that comes out
 
 
-def _narrowed_copy(
-    parts: _Parts, plan: Redesign, counts: Counts, importance: Importance
+def narrowed_copy(
+    parts: NetworkParts, plan: Redesign, counts: Counts, importance: Importance
 ) -> NarrowedCopy | Resized:
     """Return a copy without the units and channels of a plan, and the steps of its blocks.
 

@@ -110,6 +110,10 @@ def _answer_facts(plan: Redesign) -> list[tuple[str, str]]:
     """Return how the search ended, what bounds it, and what limits leave."""
     answer, best = plan.answer, plan.answer.best
     assert best is not None
+    if plan.is_planned and not plan.limits:
+        return []
+    if plan.is_planned:
+        return limits_facts(plan.limits, plan.budgets.limits, plan.before, plan.after)
     status = "proven: of the widths that were tried nothing is better within the limits"
     if answer.status is not Status.OPTIMAL:
         status = "the best found"

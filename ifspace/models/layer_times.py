@@ -2,13 +2,16 @@
 
 What a layer takes is not proportional to its channels, and a search over widths asks for thousands
 of pairs of them. So plain and depthwise layers are timed at some numbers of channels, each at most
-half as many again as the one before, and in between the times are interpolated.
+half as many again as the one before, and in between the times are interpolated. A block is timed
+where its channels are the nearest power of 2 that its groups divide, and takes as much more or less
+as it has more or fewer weights.
 """
 
 from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
+from math import log2
 from typing import Final
 
 from ifspace.block import SizedBlock, SizedLayer
@@ -61,7 +64,9 @@ class LayerTimes:
         """Return the latency of a block at the side that it writes, None where it does not run."""
         (layer, *more) = block.layers
         if more or layer.layer.groups is not None:
-            return _latency(self.measurer.block_ms(block, side, stride))
+            near = _near(block)
+            ms = self.measurer.block_ms(near, side, stride)
+            return _latency(None if ms is None else ms * Fraction(block.params, near.params))
         inputs, outputs = _around(block.channels), _around(block.out_channels)
         if not layer.conv.mixing:  # one number of channels
             corners = {(c, c): share for c, share in inputs.items()}
@@ -103,6 +108,22 @@ class LayerTimes:
     ) -> tuple[str, ...]:
         """Return none: any block is timed."""
         return ()
+
+
+def _near(block: SizedBlock) -> SizedBlock:
+    """Return a block at the powers of 2 nearest to its channels; as it is where they do not fit.
+
+    >>> from ifspace.block import Block
+    >>> near = _near(Block.parse("GPW(2)+SH(2)+GPW(4)").at(56, 112))
+    >>> near.channels, near.out_channels
+    (64, 128)
+    """
+    ends = [2 ** round(log2(count)) for count in (block.channels, block.out_channels)]
+    try:
+        near = block.block.at(*ends)
+    except IfspaceError:
+        return block
+    return near if near.params else block
 
 
 def _latency(ms: Fraction | None) -> Latency | None:

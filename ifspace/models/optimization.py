@@ -30,9 +30,11 @@ from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace
 from ifspace.models.joint import Freedom, Redesign, apply_redesign, plan_redesign
 from ifspace.models.latencies import known_latency
+from ifspace.models.layer_changes import LayerChange, layer_changes
 from ifspace.models.layer_times import LayerTimes
 from ifspace.models.measuring import Measurer
-from ifspace.models.plan_file import PlannedBlock
+from ifspace.models.plan_file import PlannedBlock, PlannedDesign
+from ifspace.models.planned_design import planned_redesign
 from ifspace.models.recipe import Recipe
 from ifspace.models.reorganization import (
     Reorganization,
@@ -62,12 +64,13 @@ class OptimizationProblem:
     that of both. `warm_start`: blocks are fitted to their convolutions on `images`, of noise where
     there are none. `grow`: how new units begin, as for `reorganize`. `plan`: the block of each
     layer that is replaced, instead of a search among `blocks`, in the stages that are there.
+    `design`: widths, depths and blocks that a plan says, instead of a search.
     `widths`: whether widths are what meets the budgets, without blocks. `joint`: what may change
     together, in one search, instead of all that. `importance`, `keep_widths` and `widen`: as for
     `narrow`. Budgets that are shares are of the network before. `measure`: times layers and blocks
     here, instead of the latencies of the `search`; a budget of latency is of the whole network
-    then. With `widths` it times convolutions at the widths that are tried, and the network takes as
-    much less as they do.
+    then. With `widths` and `joint` it times convolutions, and blocks, at the widths that are
+    tried, and the network takes as much less as they do.
     """
 
     blocks: Blocks | None = None
@@ -85,6 +88,7 @@ class OptimizationProblem:
     seed: int = 0
     grow: str = "fresh"
     plan: tuple[PlannedBlock, ...] | None = None
+    design: PlannedDesign | None = None
     measure: Measurer | None = None
     widths: bool = False
     joint: Freedom | None = None
@@ -100,7 +104,8 @@ class OptimizationProblem:
     @property
     def keeps_stages(self) -> bool:
         """Whether the stages stay as they are."""
-        return self.keep_stages or self.plan is not None or self.joint is not None
+        others = (self.plan, self.design, self.joint)
+        return self.keep_stages or any(other is not None for other in others)
 
     @property
     def freedom(self) -> Freedom | None:
@@ -109,7 +114,7 @@ class OptimizationProblem:
             return Freedom(
                 depths=False, blocks=False, keep_widths=self.keep_widths, widen=self.widen
             )
-        return self.joint
+        return self.joint if self.design is None else Freedom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,7 @@ class Optimization:
     stages alone do not keep the budgets. `layers`: how many layers with weights the network after
     has; `fresh`: the names of those that do not have the weights of the network before, nor fitted
     ones. `measured`: the times, where the problem asks for them. `recipe`: how it is trained, where
-    it has blocks that were put in.
+    it has blocks that were put in. `changes`: of widths, or of all together, layer by layer.
     """
 
     problem: OptimizationProblem
@@ -158,6 +163,7 @@ class Optimization:
     widths: Narrowing | None = None
     design: Redesign | None = None
     recipe: Recipe | None = None
+    changes: tuple[LayerChange, ...] = ()
 
     @property
     def is_above_peak(self) -> bool:
@@ -169,7 +175,7 @@ class Optimization:
         with_blocks = self.problem.blocks is not None or self.problem.plan is not None
         if most is None or with_blocks or self.reorganized is None:
             return False
-        if self.problem.widths or self.problem.joint is not None:
+        if self.problem.widths or self.problem.freedom is not None:
             return False  # they are chosen within it
         if self.reorganized.live is None:
             raise unknown_peak(self.reorganized.notes)
@@ -204,7 +210,7 @@ def optimize(
     if measure is not None:
         start_ms = measure.network_times(network.model, None, trace.image).before_ms
         amounts["latency_ms"] = start_ms
-        if problem.widths:
+        if problem.widths or problem.freedom is not None:
             problem = replace(problem, search=replace(problem.search, latency=LayerTimes(measure)))
     if problem.freedom is None:
         problem = replace(problem, budgets=problem.budgets.of(amounts))
@@ -415,7 +421,17 @@ def _narrowed(
     trace, after = _analyzed(final, trace, problem)
     assert (after.params, after.macs) == (plan.after["params"], plan.after["macs"])
     layers, fresh = _fresh_layers(start, final, trace, ())
-    return replace(done, widths=plan, after=after, network=final, layers=layers, fresh=fresh)
+    names = _names_of_layers(start, final)
+    changes = layer_changes(done.before, after, names, {}, problem.search.latency)
+    return replace(
+        done,
+        widths=plan,
+        after=after,
+        network=final,
+        layers=layers,
+        fresh=fresh,
+        changes=changes,
+    )
 
 
 def _redesigned(
@@ -430,7 +446,14 @@ def _redesigned(
     problem, freedom = done.problem, done.problem.freedom
     assert freedom is not None
     search = replace(problem.search, time_limit_s=seconds_left(deadline))
-    plan, copy = plan_redesign(network, trace, problem.budgets, freedom, search, problem.importance)
+    if problem.design is not None:
+        plan, copy = planned_redesign(
+            network, trace, problem.design, problem.budgets, search, problem.importance
+        )
+    else:
+        plan, copy = plan_redesign(
+            network, trace, problem.budgets, freedom, search, problem.importance
+        )
     problem = replace(problem, budgets=plan.budgets)
     done = replace(done, problem=problem, design=plan, notes=(*done.notes, *plan.notes))
     if copy is None:
@@ -444,6 +467,7 @@ def _redesigned(
     if after.live is not None and problem.budgets.peak_elements is not None:
         assert after.live.peak <= problem.budgets.peak_elements
     layers, fresh = _fresh_layers(start, final, trace, [fit.name for fit in final.fits])
+    renamed = {old: step.name for old, step in zip(plan.blocks, copy.steps, strict=True)}
     return replace(
         done,
         fits=final.fits,
@@ -452,14 +476,27 @@ def _redesigned(
         layers=layers,
         fresh=fresh,
         recipe=copy.recipe,
+        changes=layer_changes(
+            done.before,
+            after,
+            _names_of_layers(start, final) | renamed,
+            {name: str(sized.block) for name, sized in plan.blocks.items()},
+            problem.search.latency,
+        ),
     )
+
+
+def _names_of_layers(start: EditedNetwork, final: EditedNetwork) -> dict[str, str]:
+    """Return the full names that modules with weights have now, by those they had."""
+    names = names_after(start, final).items()
+    return {old.rpartition(".")[0]: new.rpartition(".")[0] for old, new in names}
 
 
 def _plan_stages(
     network: EditedNetwork, trace: Trace, problem: OptimizationProblem
 ) -> tuple[Reorganization | None, tuple[str, ...]]:
     """Return the plan of the stages, None if something else changes and no unit can move."""
-    others = (problem.blocks, problem.plan, problem.joint)
+    others = (problem.blocks, problem.plan, problem.joint, problem.design)
     by_depths = not problem.widths and all(other is None for other in others)
     budgets = problem.budgets.sums if by_depths else Budgets()
     try:

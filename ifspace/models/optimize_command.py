@@ -87,6 +87,8 @@ _FOR_SEARCH: Final = (
 
 # Those of them that say something of widths too.
 _OF_BOTH: Final = ("objective", "latency_budget_ms")
+# Options of the organizer, which say nothing where the stages stay as they are.
+_OF_STAGES: Final = ("moves", "theta", "tie", "grow")
 
 _OPTIONS = (
     input_option,
@@ -197,15 +199,15 @@ _OPTIONS = (
         "--plan",
         type=FILE,
         metavar="FILE",
-        help="The blocks of a plan: the JSON of an earlier run, but of --widths or --joint, as it "
-        "is or edited. Of the entries of `replaced` name and block count; without its entry a "
-        "layer stays.",
+        help="What a plan says: the JSON of an earlier run, as it is or edited. Of the entries of "
+        "`replaced` name and block count; of --widths or --joint those of `groups` (after), "
+        "`removed` and `blocks`; without its entry a layer stays.",
     ),
     click.option(
         "--dry-run",
         is_flag=True,
         help="Print what would change, layer by layer, and write no network; --out FILE.json "
-        "writes it as a plan. --widths, --joint and --stages-only have no dry run.",
+        "writes it as a plan. --widths and --stages-only have no dry run.",
     ),
     click.option("--blocks-only", is_flag=True, help="Leave the stages as they are."),
     click.option(
@@ -361,7 +363,11 @@ def command(
     floors = options["floors"]
     floor_values = {name: floors.asks(name) for name in FLOORS}
     # Before the packages of networks are imported, which takes seconds.
-    check_combination({**options, **floor_values, "latency": latency, "save": save})
+    is_default = {
+        name: context.get_parameter_source(name) is ParameterSource.DEFAULT for name in options
+    }
+    values = {name: None if is_default[name] else value for name, value in options.items()}
+    check_combination({**values, **floor_values, "latency": latency, "save": save})
     with networks_needed("real networks are taken apart with them", {"ortools": "solver"}):
         from ifspace.models.decomposition import LEAST_FAN_IN
         from ifspace.models.files import save as save_network
@@ -509,16 +515,18 @@ def _names_note(start: "EditedNetwork", network: "EditedNetwork", save: Path) ->
 def check_combination(options: Mapping[str, Any]) -> None:
     """Check that options go together; None, and False of a flag, stand for those not given.
 
+    No option is taken that says nothing beside the others.
+
     Raises: SettingError.
     """
 
     def present(*names: str) -> list[str]:
-        return [name for name in names if options[name] not in (None, False)]
+        return [name for name in names if is_given(options[name])]
 
     blocks = present("block", "blocks", "cheapest", "plan")
     front = takes_front(options)
     budgets = present("params", "macs", "latency_budget_ms", "peak_memory")
-    organizer = present("moves", "theta")
+    organizer, of_stages = present("moves", "theta"), present(*_OF_STAGES)
     widths = present("widths", "widths_only")
     objectives = _OF_WIDTHS if widths else _OF_JOINT if options["joint"] else _OF_BLOCKS
     timed = options["latency_budget_ms"] is not None or options["objective"] == "latency_ms"
@@ -535,7 +543,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
         ),
         (
             options["plan"] is not None,
-            ["plan", *present(*_FOR_SEARCH), *organizer],
+            ["plan", *present(*_FOR_SEARCH, *_OF_STAGES, "time_limit")],
             "--plan, which says what is replaced",
         ),
         (
@@ -544,8 +552,8 @@ def check_combination(options: Mapping[str, Any]) -> None:
             "--classifier where blocks are not listed",
         ),
         (
-            options["measure"] and not (blocks or front or widths),
-            ["measure", *(present("joint", "stages_only") or ["no block"])],
+            options["measure"] and not (blocks or front or widths or options["joint"]),
+            ["measure", *(present("stages_only") or ["no block"])],
             "--measure with blocks, widths or a budget for them",
         ),
         (
@@ -554,21 +562,27 @@ def check_combination(options: Mapping[str, Any]) -> None:
             "--dry-run, which writes no network",
         ),
         (
-            options["dry_run"] and not (blocks or front),
-            ["dry_run", *(widths or present("joint", "stages_only") or ["no block"])],
-            "--dry-run with blocks or a budget for them; --widths, --joint and --stages-only have "
-            "no dry run, and without --save write no network",
+            options["dry_run"] and not (blocks or front or widths or options["joint"]),
+            ["dry_run", *(present("stages_only") or ["no block"])],
+            "--dry-run with blocks, widths or a budget for them; --stages-only has no dry run, and "
+            "without --save writes no network",
         ),
         (
-            options["dry_run"] and not (front or options["plan"] or options["blocks_only"]),
+            options["dry_run"]
+            and not (front or present("plan", "blocks_only", "widths_only", "joint")),
             ["dry_run", "stages that change"],
-            "--blocks-only beside it: a plan names the layers that are there",
+            "--blocks-only or --widths-only: a plan names the layers that are there",
         ),
         (options["stages_only"], ["stages_only", *blocks], "--stages-only without blocks"),
         (
             options["blocks_only"],
-            ["blocks_only", *organizer, *present("stages_only")],
-            "--moves and --theta where stages are reorganized",
+            ["blocks_only", *of_stages, *present("stages_only")],
+            "--moves, --theta, --tie and --grow where stages are reorganized",
+        ),
+        (
+            front and not options["blocks_only"],
+            [*of_stages, "a budget that blocks meet"],
+            "--moves, --theta, --tie and --grow where stages are reorganized",
         ),
         (
             bool(widths),
@@ -584,19 +598,22 @@ def check_combination(options: Mapping[str, Any]) -> None:
             [
                 "joint",
                 *blocks,
-                *organizer,
-                *present("stages_only", "blocks_only", "measure", "names", "dry_run", "grow"),
+                *of_stages,
+                *present("stages_only", "blocks_only", "names"),
             ],
             "--joint with budgets and what may change: --keep-widths, --keep-depths, --include, "
             "--exclude",
         ),
         (options["joint"] and not budgets, ["joint", "no budget"], "a budget beside it"),
         (not options["joint"], [*present("keep_depths"), "no --joint"], "--joint beside it"),
-        (options["widths_only"], ["widths_only", *organizer, *present("grow")], "--widths alone"),
+        (options["widths_only"], ["widths_only", *of_stages], "--widths alone"),
         (bool(widths) and not budgets, [*widths[:1], "no budget"], "--params or --macs beside it"),
         (
             not widths and not options["joint"],
-            [*present("importance", "keep_widths", "widen"), "no --widths"],
+            [
+                *present("keep_widths", "widen", *(() if options["plan"] else ("importance",))),
+                "no --widths",
+            ],
             "--widths, --widths-only or --joint",
         ),
         (
@@ -638,6 +655,11 @@ def check_combination(options: Mapping[str, Any]) -> None:
             )
 
 
+def is_given(value: Any) -> bool:
+    """Return whether an option has a value: 0 is one."""
+    return value is not None and value is not False
+
+
 def takes_front(options: Mapping[str, Any]) -> bool:
     """Return whether the blocks are those that trade parameters for fan-in, in all layers.
 
@@ -645,7 +667,7 @@ def takes_front(options: Mapping[str, Any]) -> bool:
     """
 
     def has(*names: str) -> bool:
-        return any(options[name] not in (None, False) for name in names)
+        return any(is_given(options[name]) for name in names)
 
     budgets = has("params", "macs", "latency_budget_ms", "peak_memory")
     return budgets and not has(
@@ -658,10 +680,19 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
     """Return the problem that the options describe."""
     from ifspace.models.decomposition import Search
     from ifspace.models.optimization import OptimizationProblem
-    from ifspace.models.plan_file import read_plan
+    from ifspace.models.plan_file import PlannedDesign, read_plan
     from ifspace.models.widths import check_widen
     from ifspace.stages.problem import Budgets
 
+    plan = None if options["plan"] is None else read_plan(options["plan"])
+    design = plan if isinstance(plan, PlannedDesign) else None
+    if plan is not None and design is None and options["importance"] is not None:
+        raise SettingError.because(
+            "a plan of blocks, which removes no channels",
+            got="--importance",
+            allowed="a plan of --widths or --joint beside it",
+            remedy="leave it out",
+        )
     return OptimizationProblem(
         blocks=_blocks(options),
         budgets=Budgets(
@@ -688,7 +719,8 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
         warm_start=options["warm_start"] is not None,
         seed=seed,
         grow=options["grow"] or "fresh",
-        plan=None if options["plan"] is None else read_plan(options["plan"]),
+        plan=None if isinstance(plan, PlannedDesign) else plan,
+        design=design,
         widths=options["widths"] or options["widths_only"],
         joint=_freedom(options),
         importance=options["importance"] or "l2",

@@ -18,6 +18,7 @@ from ifspace.models.decomposition import Decomposition, Replacement
 from ifspace.models.depths import TracedLayout
 from ifspace.models.joint_text import design_text, design_values
 from ifspace.models.latencies import KnownLatency, known_latency
+from ifspace.models.layer_changes import LayerChange
 from ifspace.models.optimization import Optimization
 from ifspace.models.options import (
     ModelSource,
@@ -218,6 +219,7 @@ class OptimizationReport:
             "fresh": None if after is None else self._fresh_values(),
             "widths": widths_values(optimization.widths),
             "design": design_values(optimization.design),
+            "changes": [change.values for change in optimization.changes],
             "saved": self.saved,
         }
 
@@ -774,7 +776,7 @@ def _diff_text(optimization: Optimization) -> str:
     """Return what changes as a table with a row for each layer, and facts about it."""
     plan = optimization.blocks
     if plan is None:
-        return ""
+        return _changes_text(optimization.changes)
     timed = any(None not in replacement.latencies for replacement in plan.replaced)
     columns = ["layer", "before", "after~", ">params", ">MACs", *([">ms"] if timed else [])]
     rows = []
@@ -804,6 +806,30 @@ def _field_texts(replacement: Replacement) -> list[str]:
         f"{1 if axis == 'width' else side}×{1 if axis == 'height' else side}×{channels}"
         for side, channels in replacement.fields
     ]
+
+
+def _changes_text(changes: Sequence[LayerChange]) -> str:
+    """Return the layers that change, with other widths or blocks, as a table with a title."""
+    if not changes:
+        return ""
+    timed = any(None not in change.ms for change in changes)
+    columns = ["layer", "before", "after~", ">params", ">MACs", *([">ms"] if timed else [])]
+    rows = []
+    for change in changes:
+        times = ["" if ms is None else f"{ms:.3g}" for ms in change.ms]
+        fields = [f"{x.size[0]}×{x.size[1]}×{x.channels}" for x in change.fields if x is not None]
+        rows.append(
+            (
+                change.name,
+                *change.texts,
+                *(_change(map(short, pair)) for pair in (change.params, change.macs)),
+                *([_change(times)] if timed else []),
+                _change(fields),
+            )
+        )
+    verb = "layer changes" if len(changes) == 1 else "layers change"
+    title = heading(f"Plan: {len(changes)} {verb}")
+    return title + Table((*columns, "field"), tuple(rows)).text()
 
 
 def _change(texts: Iterable[str]) -> str:

@@ -1,11 +1,14 @@
-"""A plan of blocks as a file that a person edits: which layer becomes which block.
+"""A plan as a file that a person edits: which layer becomes which block, and how wide layers are.
 
 It is the JSON that `ifspace optimize` prints, with `--dry-run` or without: of the entries of
 `replaced` the `name` and the `block` count. An entry that is deleted, or whose block is null, keeps
-its layer.
+its layer. A plan of widths, or of widths, depths and blocks together, has `groups` instead, of
+whose entries the first of the `layers` and `after` count, the units that are `removed`, and
+`blocks`.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import fspath
@@ -32,8 +35,35 @@ class PlannedBlock:
         return _error(self.place, fact, got, allowed)
 
 
-def read_plan(path: Path) -> tuple[PlannedBlock, ...]:
-    """Return the entries of a plan file.
+@dataclass(frozen=True, slots=True)
+class PlannedWidth:
+    """How many channels the layers of a group write `after`, and where the plan says so."""
+
+    layers: tuple[str, ...]
+    before: int
+    after: int
+    place: str
+
+    def error(self, fact: str, got: str, allowed: str) -> SettingError:
+        """Return the error of an entry that the network does not take."""
+        return _error(self.place, fact, got, allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDesign:
+    """Widths, depths and blocks of a plan: `removed` are names of units with their places."""
+
+    widths: tuple[PlannedWidth, ...]
+    removed: tuple[tuple[str, str], ...] = ()
+    blocks: tuple[PlannedBlock, ...] = ()
+
+    def error(self, place: str, fact: str, got: str, allowed: str) -> SettingError:
+        """Return the error of a unit that the network does not take."""
+        return _error(place, fact, got, allowed)
+
+
+def read_plan(path: Path) -> tuple[PlannedBlock, ...] | PlannedDesign:
+    """Return the entries of a plan file, or its design where widths change.
 
     Raises: SettingError for a file that cannot be read, one without entries, and an entry that is
         no block, or of a layer that another one is of, with its line.
@@ -46,11 +76,59 @@ def read_plan(path: Path) -> tuple[PlannedBlock, ...]:
         raise _error(f"{path.name}, line {error.lineno}", "no JSON", error.msg, allowed) from None
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, str(error)) from None
+    if isinstance(values, dict) and (values.get("design") or values.get("widths")):
+        return _design(path, text, values)
     entries = values.get("replaced") if isinstance(values, dict) else None
     if not isinstance(entries, list):
         raise _unreadable(path, "no list `replaced`")
+    planned = _blocks(path, text, entries, text.index(_KEY))
+    if not planned:
+        raise _unreadable(path, "no entry with a block")
+    return planned
+
+
+def _design(path: Path, text: str, values: dict[str, Any]) -> PlannedDesign:
+    """Return the design of a plan."""
+    name = "design" if values.get("design") else "widths"
+    found = re.search(rf'"{name}"\s*:\s*{{', text)
+    design = values[name]
+    if found is None or not isinstance(design, dict):
+        raise _unreadable(path, f"no object `{name}`")
+    parts = {}
+    for key in ("groups", "removed", "blocks"):
+        entries = design.get(key, [])
+        if not isinstance(entries, list):
+            raise _unreadable(path, f"no list `{key}` in `{name}`")
+        start = text.find(f'"{key}"', found.end())
+        lines = _lines(text, start + len(key) + 2) if entries else iter(())
+        parts[key] = entries, [f"{path.name}, line {line}" for line in lines], start
+    widths = tuple(_width(entry, place) for entry, place in zip(*parts["groups"][:2], strict=True))
+    removed = []
+    for entry, place in zip(*parts["removed"][:2], strict=True):
+        if not isinstance(entry, str):
+            raise _error(place, "no name of a unit", json.dumps(entry)[:80], '"layer1.1"')
+        removed.append((entry, place))
+    entries, _, start = parts["blocks"]
+    blocks = _blocks(path, text, entries, start) if entries else ()
+    return PlannedDesign(widths, tuple(removed), blocks)
+
+
+def _width(entry: Any, place: str) -> PlannedWidth:
+    allowed = '{"layers": ["layer1.0.conv1"], "before": 64, "after": 48}'
+    if not isinstance(entry, dict):
+        raise _error(place, "an entry without layers", json.dumps(entry)[:80], allowed)
+    layers, counts = entry.get("layers"), [entry.get(name) for name in ("before", "after")]
+    is_list = isinstance(layers, list) and layers and all(isinstance(x, str) for x in layers)
+    if not is_list or not all(type(count) is int and count > 0 for count in counts):
+        raise _error(place, "no width of layers", json.dumps(entry)[:80], allowed)
+    return PlannedWidth(tuple(layers), *counts, place)
+
+
+def _blocks(path: Path, text: str, entries: list[Any], start: int) -> tuple[PlannedBlock, ...]:
+    """Return the blocks of a list of entries, whose key begins at `start` of the text."""
     planned: dict[str, PlannedBlock] = {}
-    for entry, line in zip(entries, _lines(text), strict=True):
+    opening = text.index(":", start)
+    for entry, line in zip(entries, _lines(text, opening), strict=True):
         place = f"{path.name}, line {line}"
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             allowed = '{"name": "layer1.0.conv1", "block": "DW+PW"}'
@@ -66,15 +144,13 @@ def read_plan(path: Path) -> tuple[PlannedBlock, ...]:
         except IfspaceError as error:
             allowed = "blocks with their groups, such as DW+GPW(4)+SH(4)+GPW(4)"
             raise _error(place, "no block", f"{block!r} ({error.finding})", allowed) from None
-    if not planned:
-        raise _unreadable(path, "no entry with a block")
     return tuple(planned.values())
 
 
-def _lines(text: str) -> Iterator[int]:
-    """Yield the line on which each entry of `replaced` begins."""
+def _lines(text: str, start: int) -> Iterator[int]:
+    """Yield the line on which each entry of the list behind a place begins."""
     decoder = json.JSONDecoder()
-    position = text.index("[", text.index(_KEY) + len(_KEY)) + 1
+    position = text.index("[", start) + 1
     while True:
         while position < len(text) and text[position] in " \t\r\n,":
             position += 1

@@ -179,6 +179,14 @@ class JointProblem:
             for part in self.parts
         )
 
+    def least(self, name: str) -> Amount:
+        """Return an amount that no plan is below: that of the cheapest choice of each part."""
+        total: Amount = 0
+        for part in self.parts:
+            amounts = [getattr(x, name) or 0 for row in part.table.values() for x in row]
+            total += min(amounts, default=0) if part.unit is None else 0
+        return total
+
     @property
     def start(self) -> "JointPlan":
         """The network as it is."""
@@ -680,7 +688,7 @@ class _JointModel:
         hinted: set[int] = set()
         for (widths, unit), places in self._pairs.items():
             own_counts = tuple(plan.counts[n] for n in widths)
-            if len(widths) == 2 or (widths and unit is not None):
+            if len(widths) > 1 or (widths and unit is not None):
                 for counts, x in places.items():
                     hinted.add(x.index)
                     yield x, int(counts == own_counts and plan.is_there(unit))

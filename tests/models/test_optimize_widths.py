@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,8 @@ def test_a_narrower_network_is_saved_and_loaded_again(run: Callable) -> None:
         ("--params 7k --keep-depths", 2),
         ("--joint", 2),
         ("--joint --params 7k --cheapest", 2),
-        ("--joint --params 7k --dry-run", 2),
-        ("--joint --params 7k --measure", 2),
+        ("--joint --params 7k --tie later", 2),
+        ("--joint --params 7k --moves 0", 2),
         ("--joint --params 7k --keep-widths nothing", 2),
         ("--joint --latency-budget-ms 70%", 2),
         ("--joint --params 100", 3),
@@ -89,6 +90,37 @@ def test_widths_depths_and_blocks_together(run: Callable, snapshot: SnapshotAsse
     assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
     design = report["design"]
     assert 0 < design["value"][0] <= design["bound"][0]
+    # The plan makes the same network again, and another one where it is edited.
+    again = run(*OWN, "--plan", "net.plan.json", "--dry-run", *JSON).json
+    assert again["design"]["groups"] == design["groups"]
+    assert (again["after"], again["changes"]) == (report["after"], report["changes"])
+    assert {change["name"] for change in again["changes"]} >= {"6.0", "7.0"}
+    edited = deepcopy(report)
+    (block,) = (x for x in edited["design"]["blocks"] if x["name"] == "6.0")
+    block["block"] = "DW+PW"
+    group = next(x for x in edited["design"]["groups"] if x["after"] == 8)
+    group["after"] = 12
+    Path("edited.json").write_text(json.dumps(edited, indent=1), encoding="utf-8")
+    other = run(*OWN, "--plan", "edited.json", "--save", "other.safetensors", *JSON).json
+    names = {x["layers"][0]: x["after"] for x in other["design"]["groups"]}
+    assert names[group["layers"][0]] == 12
+    assert {x["name"]: x["block"] for x in other["design"]["blocks"]}["6.0"] == "DW+PW"
+    assert params(load("other.safetensors", trust_code=True)) == other["after"]["params"]
+    assert run(*OWN, "--plan", "edited.json", "--params", "1k").status == 3
+    group["after"], errors = 7.5, []
+    for key, value in (("groups", 7.5), ("blocks", "GPW(3)"), ("removed", ["stem"])):
+        wrong = deepcopy(report)
+        if key == "groups":
+            wrong["design"][key][0]["after"] = value
+        elif key == "blocks":
+            wrong["design"][key][0]["block"] = value
+        else:
+            wrong["design"][key] = value
+        Path("wrong.json").write_text(json.dumps(wrong, indent=1), encoding="utf-8")
+        ended = run(*OWN, "--plan", "wrong.json")
+        assert ended.status == 2
+        errors.append(ended.err.splitlines()[-1])
+    assert errors == snapshot
     kept = run(*line, "--keep-depths", "--keep-widths", "*", *JSON).json
     assert kept["design"]["groups"] == []
     assert kept["design"]["blocks"]
