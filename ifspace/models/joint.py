@@ -755,13 +755,16 @@ def _refused(
         parts = NetworkParts(parts.network, parts.trace, parts.freedom, search, parts.multiple)
     widths = tuple(parts.tried.width_of(group, False) for group in parts.channels.groups)
     narrow = tuple(
-        replace(x, counts=sorted({x.counts[0] if parts.freedom.widths else x.present, x.present}))
+        replace(
+            x, counts=tuple(sorted({x.counts[0] if parts.freedom.widths else x.present, x.present}))
+        )
         for x in widths
     )
     problem = parts.problem(narrow, limits, objective)
     if all(_SURELY * problem.least(name) <= limit for name, limit in limits.items()):
         return None
-    answer = Answer(Status.INFEASIBLE, None, (), least=least_amounts(problem, deadline))
+    least = least_amounts(problem, deadline)
+    answer: Answer[JointPlan] = Answer(Status.INFEASIBLE, None, (), least=least)
     return as_redesign(parts, budgets, objective, answer, problem, widths)[0]
 
 

@@ -363,10 +363,10 @@ def command(
     floors = options["floors"]
     floor_values = {name: floors.asks(name) for name in FLOORS}
     # Before the packages of networks are imported, which takes seconds.
-    is_default = {
-        name: context.get_parameter_source(name) is ParameterSource.DEFAULT for name in options
+    values = {
+        name: None if context.get_parameter_source(name) is ParameterSource.DEFAULT else value
+        for name, value in options.items()
     }
-    values = {name: None if is_default[name] else value for name, value in options.items()}
     check_combination({**values, **floor_values, "latency": latency, "save": save})
     with networks_needed("real networks are taken apart with them", {"ortools": "solver"}):
         from ifspace.models.decomposition import LEAST_FAN_IN

@@ -117,11 +117,12 @@ def _width(entry: Any, place: str) -> PlannedWidth:
     allowed = '{"layers": ["layer1.0.conv1"], "before": 64, "after": 48}'
     if not isinstance(entry, dict):
         raise _error(place, "an entry without layers", json.dumps(entry)[:80], allowed)
-    layers, counts = entry.get("layers"), [entry.get(name) for name in ("before", "after")]
-    is_list = isinstance(layers, list) and layers and all(isinstance(x, str) for x in layers)
-    if not is_list or not all(type(count) is int and count > 0 for count in counts):
+    layers, before, after = (entry.get(name) for name in ("layers", "before", "after"))
+    names = [name for name in layers if isinstance(name, str)] if isinstance(layers, list) else []
+    is_width = type(before) is int and type(after) is int and min(before, after) > 0
+    if not names or names != layers or not is_width:
         raise _error(place, "no width of layers", json.dumps(entry)[:80], allowed)
-    return PlannedWidth(tuple(layers), *counts, place)
+    return PlannedWidth(tuple(names), before, after, place)
 
 
 def _blocks(path: Path, text: str, entries: list[Any], start: int) -> tuple[PlannedBlock, ...]:

@@ -80,8 +80,8 @@ def planned_redesign(
         return design, None
     copy = narrowed_copy(parts, design, counts, importance)
     if not isinstance(copy, NarrowedCopy):
-        entry = next(entry for entry in planned.widths if entry.layers[0] in copy.not_wider)
-        raise entry.error("a width that cannot grow", str(entry.after), f"up to {entry.before}")
+        width = next(entry for entry in planned.widths if entry.layers[0] in copy.not_wider)
+        raise width.error("a width that cannot grow", str(width.after), f"up to {width.before}")
     return design, copy
 
 
@@ -103,7 +103,7 @@ def _widths(
             most = group.width * (MOST_WIDER if can_widen else 1)
             reason = "" if can_widen else ": a norm puts its channels together"
             raise entry.error("a width that cannot grow", str(after), f"up to {most}{reason}")
-        widths.append(Width(group.name, sorted({count, present}), group.channels, present))
+        widths.append(Width(group.name, tuple(sorted({count, present})), group.channels, present))
         counts.append(count)
     for (layers, before), entry in entries.items():
         if entry.after != before:
