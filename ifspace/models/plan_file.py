@@ -119,10 +119,10 @@ def _width(entry: Any, place: str) -> PlannedWidth:
         raise _error(place, "an entry without layers", json.dumps(entry)[:80], allowed)
     layers, before, after = (entry.get(name) for name in ("layers", "before", "after"))
     names = [name for name in layers if isinstance(name, str)] if isinstance(layers, list) else []
-    is_width = type(before) is int and type(after) is int and min(before, after) > 0
-    if not names or names != layers or not is_width:
+    counts = [count for count in (before, after) if type(count) is int and count > 0]
+    if not names or names != layers or len(counts) < 2:
         raise _error(place, "no width of layers", json.dumps(entry)[:80], allowed)
-    return PlannedWidth(tuple(names), before, after, place)
+    return PlannedWidth(tuple(names), counts[0], counts[1], place)
 
 
 def _blocks(path: Path, text: str, entries: list[Any], start: int) -> tuple[PlannedBlock, ...]:
