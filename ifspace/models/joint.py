@@ -450,7 +450,7 @@ class NetworkParts:
         """Return the blocks that a layer may become with these channels."""
         if self.planned is not None:
             try:
-                return (self.planned[conv.name].at(c_in, c_out),)
+                return (conv.at(self.planned[conv.name], c_in, c_out),)
             except (KeyError, IfspaceError):
                 return ()
         stride: Literal[1, 2] = 2 if conv.stride == 2 else 1
