@@ -18,13 +18,11 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +43,7 @@ from ifspace.models.measuring import Measurer
 from ifspace.models.optimization import Optimization, OptimizationProblem, optimize
 from ifspace.models.widths import Narrowing
 from ifspace.nn.network import seeded
+from ifspace.parallel import as_completed
 from ifspace.stages.problem import FRONT, Blocks, Budgets
 
 Row = dict[str, Any]
@@ -546,19 +545,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for title, goal in product(*chosen[:2]):
         ways = [way for way in chosen[2] if (title, goal, way) not in rows]
         cells += [(title, goal, ways, options.latency, options.threads)] if ways else []
-    batches: Iterable[list[Row]]
-    if options.jobs == 1:
-        batches = map(_rows_in, cells)
-    else:
-        pool = ProcessPoolExecutor(options.jobs, get_context("spawn"), max_tasks_per_child=1)
-        futures = {pool.submit(_rows_in, cell) for cell in cells}
-        batches = (future.result() for future in as_completed(futures))
-    for batch in batches:
+    for _, batch in as_completed(_rows_in, cells, options.jobs):
         rows |= {_key(row): row for row in batch}
         _write(options.out, rows, options.threads)
         if options.seconds is not None and time.perf_counter() - begin > options.seconds:
-            if options.jobs > 1:
-                pool.shutdown(cancel_futures=True)
             break
 
 
