@@ -54,6 +54,18 @@ def test_several_jobs_run_elsewhere_and_answer_in_order() -> None:
     assert seen == [(n, 8) for n in range(1, 9)]
 
 
+@pytest.mark.slow
+def test_a_worker_may_keep_what_its_shards_share() -> None:
+    # More memory than after its first shard ends a worker: 300 MB by default.
+    def limit(shard: int) -> int:
+        from joblib.externals.loky import process_executor
+
+        return process_executor._MAX_MEMORY_LEAK_SIZE
+
+    assert limit(0) == 300_000_000
+    assert min(over_shards(limit, [0, 1], 2)) > 1 << 40
+
+
 def test_one_shard_is_not_worth_a_worker() -> None:
     assert over_shards(_slower_first(), [3], 2) == [(9, os.getpid())]
 
