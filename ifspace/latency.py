@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.errors import ARGUMENT, BlockError, IfspaceError, SettingError
 from ifspace.measurements import AS_IS, COLLAPSED, ONE_PASS
-from ifspace.storage import read_csv
+from ifspace.storage import read_csv, reason
 
 COLUMNS: Final = ("block", "C", "F", "side", "stride", "batch", "device", "dtype", "latency_ms")
 CONDITIONS: Final = ("batch", "device", "dtype")
@@ -392,7 +392,7 @@ def read_latency(path: Path) -> LatencyTable:
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _malformed(
-            path, str(error), "a readable CSV file, its decimals with a point"
+            path, reason(error), "a readable CSV file, its decimals with a point"
         ) from None
     names, rows = table.columns, table.rows
     if not names:

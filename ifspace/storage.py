@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EINVAL, EISDIR, ELOOP
+from json import JSONDecodeError
 from pathlib import Path
 from stat import S_IMODE, S_ISBLK, S_ISCHR
 from typing import Final
@@ -25,7 +26,8 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Pa
     On failure an older file stays unchanged and nothing of the new one is left. The new one is on
     the disk before it has the name: not even a power failure leaves a part of it. What processes
     of this machine left that were killed while they wrote the same file is removed. A file that is
-    replaced keeps its permissions. With `keep` false nothing is left in any case.
+    replaced keeps its permissions. With `keep` false nothing is left in any case. Devices and pipes
+    stay: the superuser could replace them.
 
     Raises: OutputError when the file cannot be written.
     """
@@ -36,6 +38,8 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Pa
     try:
         if target.is_dir():
             raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        if target.exists() and not target.is_file():
+            raise OSError(EINVAL, "a device or a pipe, which a file would take the place of")
         _remove_leftovers(target.parent, start)
         yield temporary
         if keep:
@@ -113,6 +117,12 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     return Path(path).read_bytes()
 
 
+def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
+    """Return the text of a file. Raises: OSError as `read_bytes`, UnicodeDecodeError."""
+    check_no_device(path)
+    return Path(path).read_text(encoding)
+
+
 def check_no_device(path: str | os.PathLike[str]) -> None:
     """Check that a path is no device, which may never end.
 
@@ -129,7 +139,13 @@ def reason(error: Exception) -> str:
     >>> reason(FileNotFoundError(2, "No such file or directory", "table.csv"))
     'No such file or directory'
     """
-    return str((isinstance(error, OSError) and error.strerror) or error)
+    if isinstance(error, JSONDecodeError):
+        return f"no JSON: {error.msg}, line {error.lineno}"
+    if isinstance(error, UnicodeDecodeError):
+        return "no UTF-8 text"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)

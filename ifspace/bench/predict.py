@@ -16,6 +16,7 @@ from ifspace.errors import SettingError
 from ifspace.latency import Latency, Shape, is_within
 from ifspace.measurements import AS_IS, FORWARD, ONE_PASS
 from ifspace.nn.block import block_style
+from ifspace.storage import read_text, reason
 
 # The side of a feature map, where a model does not say which one it was measured at.
 SIDE: Final = 32
@@ -49,16 +50,14 @@ class LatencyPredictor:
         Raises: SettingError for a file of something else, or without a model.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(read_text(path))
             return cls._parse(values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             missing, other = (
                 isinstance(error, KeyError),
                 isinstance(error, TypeError | AttributeError),
             )
-            # What Python says of a file has its path, and its number of the error.
-            reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-            got = "JSON of something else" if other else reason
+            got = "JSON of something else" if other else reason(error)
             raise SettingError.because(
                 f"{path.name} has no latency model",
                 got=f"no {error}" if missing else got,

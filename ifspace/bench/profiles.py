@@ -44,6 +44,7 @@ from ifspace.block import Block, SizedBlock
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.latency import MEASURED
 from ifspace.nn.export import BLOCKS_KEY
+from ifspace.storage import check_no_device, read_text, reason
 
 ONNX_RUNTIME, TENSORRT, TFLITE = "ONNX Runtime", "TensorRT", "TensorFlow Lite"
 TOOLS: Final = (
@@ -101,9 +102,9 @@ def read_profile(path: Path) -> Profile:
     Raises: SettingError for a file of another tool or version, or whose times have no unit.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise _foreign(path, str(error).partition("\n")[0]) from None
+        raise _foreign(path, reason(error)) from None
     try:
         return _parsed(path, text)
     except IfspaceError:
@@ -294,6 +295,7 @@ class OnnxNetwork:
         import onnx
 
         try:
+            check_no_device(path)
             model = onnx.shape_inference.infer_shapes(
                 onnx.load(path, load_external_data=False), data_prop=True
             )
@@ -301,7 +303,7 @@ class OnnxNetwork:
             blocks = tuple(_block_entry(x) for x in json.loads(metadata.get(BLOCKS_KEY, "[]")))
             nodes = tuple(_nodes(model.graph, blocks))
         except (OSError, KeyError, TypeError, ValueError, IfspaceError) as error:
-            raise _no_network(path, str(error).partition("\n")[0] or type(error).__name__) from None
+            raise _no_network(path, reason(error)) from None
         except Exception as error:  # protobuf's own, which has no public base class
             raise _no_network(path, type(error).__name__) from None
         if not any(node.is_conv for node in nodes):

@@ -20,7 +20,7 @@ from ifspace.measurements import AS_IS
 from ifspace.nn.block import build
 from ifspace.nn.source import to_source
 from ifspace.reach import field_after
-from ifspace.storage import read_csv, replacing
+from ifspace.storage import read_csv, read_text, reason, replacing
 
 VERSION: Final = 1
 
@@ -234,7 +234,7 @@ def _design_record(candidate: BlockCandidate, conditions: Conditions) -> dict[st
 def _read_designs(path: Path) -> tuple[tuple[Mapping[str, Any], ...], Mapping[str, Any]]:
     """Return the designs and models of a file that `_write_designs` wrote."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
         if values["version"] != VERSION:
             raise ValueError(f"version {values['version']}, not {VERSION}")
         designs = tuple(values["designs"])
@@ -242,7 +242,8 @@ def _read_designs(path: Path) -> tuple[tuple[Mapping[str, Any], ...], Mapping[st
             _design_key(design)
         return designs, dict(values["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _foreign(path, f"no {error}" if isinstance(error, KeyError) else str(error)) from None
+        text = f"no {error}" if isinstance(error, KeyError) else reason(error)
+        raise _foreign(path, text) from None
 
 
 def _read_latencies(path: Path) -> tuple[Mapping[str, str], ...]:

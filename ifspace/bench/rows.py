@@ -23,7 +23,7 @@ from ifspace.measurements import (
     ROUNDS,
     TIME,
 )
-from ifspace.storage import read_csv, replacing
+from ifspace.storage import read_csv, reason, replacing
 
 # What tells one measurement from another beside its metric.
 _SUBJECT: Final = ("case", "candidate", "form", "mode", "dtype", "layout", *"NCFHW")
@@ -173,7 +173,7 @@ def _file_rows(path: Path) -> Iterator[Row]:
     try:
         table = read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _foreign(path, str(error), "a readable CSV file, with whole lines") from None
+        raise _foreign(path, reason(error), "a readable CSV file, with whole lines") from None
     older = tuple(name for name in COLUMNS if name not in ADDED)
     if table.columns not in (COLUMNS, older):
         raise _foreign(path, "other columns", ", ".join(COLUMNS))

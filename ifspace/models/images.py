@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ifspace.errors import ARGUMENT, DeviceError, SettingError
 from ifspace.models.graph import ImageSize
 from ifspace.models.warm_start import IMAGES_OF_DATA
-from ifspace.nn.checks import first_line
-from ifspace.storage import read_bytes
+from ifspace.models.weights import unpickling_reason
+from ifspace.storage import read_bytes, reason
 
 PICTURES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TENSORS: Final = (".npy", ".pt", ".pth", ".safetensors")
@@ -95,7 +95,7 @@ def _picture(file: Path, image: ImageSize) -> Tensor:
         with pillow.open(file) as picture:
             whole = picture.convert(modes[channels])
     except (OSError, ValueError, SyntaxError) as error:
-        raise _no_images(file, first_line(error)) from None
+        raise _no_images(file, reason(error)) from None
     scale = max(height / whole.height, width / whole.width)
     size = max(width, round(whole.width * scale)), max(height, round(whole.height * scale))
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
@@ -131,22 +131,27 @@ def _tensor(file: Path) -> Tensor:
     try:
         data = read_bytes(file)
         if suffix == ".npy":
-            content: Any = torch.from_numpy(np.load(BytesIO(data), allow_pickle=False))
+            content: Any = _array(data)
         elif suffix == ".safetensors":
             content = safetensors_load(data)
         else:
             content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise _no_images(file, error.strerror or first_line(error)) from None
-    except (SafetensorError, RuntimeError, ValueError, TypeError, EOFError) as error:
-        raise _no_images(file, first_line(error)) from None
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, EOFError) as error:
+        raise _no_images(file, reason(error)) from None
     except Exception as error:  # an UnpicklingError of torch or of Python
-        raise _no_images(file, f"{type(error).__name__}: {first_line(error)}") from None
+        raise _no_images(file, unpickling_reason(error)) from None
     if isinstance(content, dict):
         content = next(iter(content.values()), None)
     if not isinstance(content, Tensor) or not content.is_floating_point():
         raise _no_images(file, "no tensor of numbers with a fraction")
     return content
+
+
+def _array(data: bytes) -> Tensor:
+    """Return the array of a .npy file. Raises: ValueError."""
+    if not data.startswith(np.lib.format.MAGIC_PREFIX):
+        raise ValueError("no array that numpy.save wrote")
+    return torch.from_numpy(np.load(BytesIO(data), allow_pickle=False))
 
 
 def _no_images(place: Path, got: str, image: ImageSize | None = None) -> SettingError:

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 from ifspace.block import Block
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
-from ifspace.storage import read_bytes
+from ifspace.storage import read_bytes, reason
 
 _KEY: Final = '"replaced"'
+_ENTRY: Final = '{"name": "layer1.0.conv1", "block": "DW+PW"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def read_plan(path: Path) -> tuple[PlannedBlock, ...] | PlannedDesign:
     """Return the entries of a plan file, or its design where widths change.
 
     Raises: SettingError for a file that cannot be read, one without entries, and an entry that is
-        no block, or of a layer that another one is of, with its line.
+        no block, has none, or is of a layer that another one is of, with its line.
     """
     try:
         text = read_bytes(path).decode()
@@ -75,7 +76,7 @@ def read_plan(path: Path) -> tuple[PlannedBlock, ...] | PlannedDesign:
         allowed = "the JSON that `ifspace optimize --dry-run --out FILE.json` writes"
         raise _error(f"{path.name}, line {error.lineno}", "no JSON", error.msg, allowed) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, str(error)) from None
+        raise _unreadable(path, reason(error)) from None
     if isinstance(values, dict) and (values.get("design") or values.get("widths")):
         return _design(path, text, values)
     entries = values.get("replaced") if isinstance(values, dict) else None
@@ -132,9 +133,11 @@ def _blocks(path: Path, text: str, entries: list[Any], start: int) -> tuple[Plan
     for entry, line in zip(entries, _lines(text, opening), strict=True):
         place = f"{path.name}, line {line}"
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            allowed = '{"name": "layer1.0.conv1", "block": "DW+PW"}'
-            raise _error(place, "an entry without a layer", json.dumps(entry)[:80], allowed)
-        name, block = entry["name"], entry.get("block")
+            raise _error(place, "an entry without a layer", json.dumps(entry)[:80], _ENTRY)
+        if "block" not in entry:
+            allowed = f"{_ENTRY}; null, or no entry, keeps the layer"
+            raise _error(place, "an entry without a block", json.dumps(entry)[:80], allowed)
+        name, block = entry["name"], entry["block"]
         place = f"{path.name}, line {line + _lines_before_block(text, line)}"
         if block is None:
             continue

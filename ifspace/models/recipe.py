@@ -25,8 +25,7 @@ from ifspace.errors import ARGUMENT, SettingError
 from ifspace.models.decomposition import Decomposition
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.tracing import evaluated
-from ifspace.nn.checks import first_line
-from ifspace.storage import read_bytes, replacing
+from ifspace.storage import read_bytes, reason, replacing
 from ifspace.values import number_from_zero
 
 RECIPE_SUFFIX: Final = ".recipe.json"
@@ -87,7 +86,7 @@ class Recipe:
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise SettingError.because(
                 f"{ARGUMENT} cannot be read",
-                got=f"{os.fspath(path)} ({first_line(error)})",
+                got=f"{os.fspath(path)} ({reason(error)})",
                 allowed=f"FILE{RECIPE_SUFFIX}, as it is written beside a saved network",
                 remedy="save the network anew",
                 argument="recipe",

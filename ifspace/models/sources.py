@@ -47,7 +47,7 @@ from ifspace.stages.layout import (
     MAX_STAGE_WIDTH,
 )
 from ifspace.stages.networks import NETWORKS
-from ifspace.storage import read_bytes
+from ifspace.storage import read_bytes, reason
 from ifspace.values import MAX_SIDE, parse_image_size, whole_number
 
 Maker = Callable[[], Any]
@@ -578,12 +578,11 @@ def _read(path: Path, file: str) -> bytes:
     try:
         return read_bytes(path)
     except (OSError, ValueError) as error:  # a ValueError for a name that no file can have
-        reason = getattr(error, "strerror", None) or first_line(error)
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
         neighbours = [other.name for other in path.parent.glob("*.py")] if missing else []
         raise SettingError.because(
             "file of a network cannot be read",
-            got=f"{file!r} ({reason})",
+            got=f"{file!r} ({reason(error)})",
             allowed="FILE.py:FACTORY, a Python file that exists",
             remedy=nearest(path.name, neighbours, "check its path"),
             argument="model",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from math import sqrt
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
@@ -27,7 +28,7 @@ from ifspace.models.warm_start import random_images
 from ifspace.nn import BlockModule
 from ifspace.nn.checks import first_line
 from ifspace.nn.network import Network, build_network
-from ifspace.storage import read_bytes, replacing
+from ifspace.storage import read_bytes, reason, replacing
 
 # How the weights of units that are put in begin.
 GROWTHS: Final = ("fresh", "identity")
@@ -52,12 +53,10 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         if name.lower().endswith(".safetensors"):
             return dict(safetensors_load(data))
         content: Any = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise _unreadable(name, error.strerror or first_line(error)) from None
-    except (SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        raise _unreadable(name, first_line(error)) from None
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        raise _unreadable(name, reason(error)) from None
     except Exception as error:  # an UnpicklingError of torch or of Python
-        raise _unreadable(name, f"{type(error).__name__}: {first_line(error)}") from None
+        raise _unreadable(name, unpickling_reason(error)) from None
     for key in _WRAPPED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -70,6 +69,13 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
     return tensors
+
+
+def unpickling_reason(error: Exception) -> str:
+    """Return why torch does not read a file that it takes for a pickled one."""
+    if isinstance(error, UnpicklingError):
+        return "damaged, or with objects other than tensors, whose code is not run"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _unreadable(name: str, reason: str) -> SettingError:
@@ -197,7 +203,7 @@ def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise SettingError.because(
             f"{ARGUMENT} cannot be read",
-            got=f"{os.fspath(path)} ({first_line(error)})",
+            got=f"{os.fspath(path)} ({reason(error)})",
             allowed=f"FILE{NAMES_SUFFIX}, as it is written beside a saved network",
             remedy="save the network anew",
             argument="names",

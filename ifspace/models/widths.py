@@ -38,6 +38,7 @@ from ifspace.models.tracing import Image, trace
 from ifspace.models.widening import Widen, widen_copy
 from ifspace.stages.problem import Budgets, budgets_error
 from ifspace.stages.widths import Form, Width, WidthPlan, WidthsProblem, best_widths
+from ifspace.storage import check_no_device, reason
 from ifspace.values import choice, whole_number
 
 # A norm of the weights of each channel, or numbers of the user's own.
@@ -499,6 +500,7 @@ def _read_scores(path: Path) -> Mapping[str, Tensor]:
     columns = ["layer", "channel", "importance"]
     rows: dict[str, dict[int, float]] = {}
     try:
+        check_no_device(path)
         with path.open(newline="", encoding="utf-8") as file:
             for line, row in enumerate(csv.DictReader(file), start=2):
                 try:
@@ -508,7 +510,9 @@ def _read_scores(path: Path) -> Mapping[str, Tensor]:
                 except (KeyError, TypeError, ValueError):
                     raise _unreadable(path, f"line {line}", columns) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, str(error), columns) from None
+        raise _unreadable(path, reason(error), columns) from None
+    if not rows:
+        raise _unreadable(path, "no line with a number", columns)
     scores = {}
     for name, values in rows.items():
         if sorted(values) != list(range(len(values))):

@@ -14,7 +14,7 @@ from ifspace.catalogue.shards import MANIFEST, Shards
 from ifspace.catalogue.shards import PARTS as PARTS_OF_RUN
 from ifspace.errors import SettingError
 from ifspace.measurements import ADDED, CELLS
-from ifspace.storage import read_csv
+from ifspace.storage import read_csv, read_text, reason
 
 Row = Mapping[str, Any]
 # What the text of a cell means; raises ValueError for a text that means nothing.
@@ -225,8 +225,7 @@ def read_rows(path: Path, source: Source) -> tuple[Row, ...]:
     try:
         table = read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise foreign(path, reason or type(error).__name__, source) from None
+        raise foreign(path, reason(error), source) from None
     columns = (*table.columns, *ADDED)
     if missing := [name for name in source.columns if name not in columns]:
         raise foreign(path, f"no column {', '.join(missing)}", source)
@@ -429,7 +428,7 @@ def _front(path: Path) -> Catalogue:
 
 def _plan(path: Path) -> PlannedLayout:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
         # A layout of the most entropy is one plan.
         plan = values["plan"] if "plan" in values else values["plans"][0]
         stages = tuple(
@@ -491,7 +490,7 @@ def _predictions(models: Mapping[str, Any]) -> Iterator[Prediction]:
 
 def _about(path: Path) -> Mapping[str, Any]:
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = json.loads(read_text(path))
     except (OSError, ValueError):
         raise foreign(path, "no JSON, or only a part of it", BLOCKS) from None
     version = about.get("version") if isinstance(about, dict) else None

@@ -20,7 +20,7 @@ from ifspace.report.read import (
     left_out,
 )
 from ifspace.report.tables import tables
-from ifspace.storage import read_bytes, replacing
+from ifspace.storage import read_bytes, reason, replacing
 
 END: Final = "<!-- end of report -->"
 _MARKED: Final = re.compile(
@@ -39,8 +39,7 @@ def rewrite(path: Path, results: Results) -> bool:
     try:
         before = read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
-        raise _refused(path, reason or type(error).__name__) from None
+        raise _refused(path, reason(error)) from None
     after = rewritten(before, results, path)
     if after != before:
         with replacing(path) as file:
