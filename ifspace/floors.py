@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.kinds import ROLLING, ConvKind, Parameters, find_kind
-from ifspace.values import listed, set_fields, whole_number
+from ifspace.values import counted, listed, set_fields, whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Floors:
         return any(self.asks(name) for name in NAMES)
 
     def __str__(self) -> str:
-        return ", ".join(_TEXTS[name].format(getattr(self, name)) for name in self.names)
+        return ", ".join(_text(name, getattr(self, name)) for name in self.names)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -166,11 +166,17 @@ class ParamsRange:
 NAMES: Final = tuple(field.name for field in fields(Floors))
 NO_FLOORS: Final = Floors()
 _TEXTS: Final = {
-    "least_fan_in": "at least {} channels per filter",
-    "least_spatial_fan_in": "at least {} channels per filter of a spatial layer",
-    "multiple": "channels per group in multiples of {}",
-    "most_groups": "at most {} groups",
+    "least_fan_in": ("at least {} per filter", "channel"),
+    "least_spatial_fan_in": ("at least {} per filter of a spatial layer", "channel"),
+    "multiple": ("channels per group in multiples of {}", ""),
+    "most_groups": ("at most {}", "group"),
 }
+
+
+def _text(name: str, value: int) -> str:
+    """Return what a floor asks for."""
+    text, noun = _TEXTS[name]
+    return text.format(counted(value, noun) if noun else value)
 
 
 def leaves_nothing(

@@ -14,6 +14,7 @@ from typing import Final
 from zlib import crc32
 
 from ifspace.errors import IfspaceError, OutputError
+from ifspace.values import counted
 
 # Where a file is not yet whole it has a hidden name with this end.
 UNFINISHED: Final = ".tmp"
@@ -174,8 +175,8 @@ def read_csv(path: Path) -> CsvRows:
                 continue
             if len(fields) != len(columns):
                 raise csv.Error(
-                    f"line {reader.line_num} has {len(fields)} "
-                    f"field{'s' if len(fields) != 1 else ''}, the header {len(columns)}"
+                    f"line {reader.line_num} has {counted(len(fields), 'field')}, "
+                    f"the header {len(columns)}"
                 )
             rows.append((reader.line_num, dict(zip(columns, fields, strict=True))))
     return CsvRows(columns, tuple(rows))

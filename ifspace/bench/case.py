@@ -29,6 +29,7 @@ from ifspace.measurements import (
     MODES,
 )
 from ifspace.nn.block import BlockModule, block_style, build
+from ifspace.values import counted
 
 if TYPE_CHECKING:
     from ifspace.catalogue.design import Design
@@ -234,7 +235,7 @@ class BlockCandidate:
         text = CALIBRATION + text if self.calibrates else text
         if conditions.device.type != "cpu":
             return text
-        return f"{text}, {conditions.threads} thread{'s' * (conditions.threads > 1)}"
+        return f"{text}, {counted(conditions.threads, 'thread')}"
 
     def columns(self, conditions: Conditions, mode: str) -> dict[str, Any]:
         """Return the columns of a row that say what was measured."""

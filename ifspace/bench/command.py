@@ -18,7 +18,7 @@ from ifspace.cli.options import (
     with_options,
 )
 from ifspace.cli.requirements import ONNX, TORCH, check_installed
-from ifspace.values import MAX_BATCH, MAX_ROUNDS, MAX_SIDE
+from ifspace.values import MAX_BATCH, MAX_ROUNDS, MAX_SIDE, counted
 
 if TYPE_CHECKING:
     from ifspace.bench.results import ResultFiles
@@ -337,7 +337,7 @@ def _import(output: Output, profile: Path, network: Path, written: dict[str, Any
 def _start_text(shown: int, sampled: int, seconds: float) -> str:
     from ifspace.cli.progress import duration_text
 
-    count = f"{shown} block{'s' * (shown != 1)}"
+    count = counted(shown, "block")
     sampled_text = f" and {sampled} more for the latency model" if sampled else ""
     return f"measuring {count}{sampled_text}, {duration_text(seconds)}"
 

@@ -17,6 +17,7 @@ from ifspace.latency import Latency, Shape, is_within
 from ifspace.measurements import AS_IS, FORWARD, ONE_PASS
 from ifspace.nn.block import block_style
 from ifspace.storage import read_text, reason
+from ifspace.values import counted
 
 # The side of a feature map, where a model does not say which one it was measured at.
 SIDE: Final = 32
@@ -177,7 +178,7 @@ class LatencyPredictor:
         conditions = self.conditions
         words = [conditions.dtype, conditions.layout, f"{conditions.style} style"]
         if conditions.device.type == "cpu":
-            words.append(f"{conditions.threads} thread{'s' * (conditions.threads > 1)}")
+            words.append(counted(conditions.threads, "thread"))
         text = f"latencies predicted for {self.device}: batch {self.batch}, "
         text += ", ".join(words)
         rank = self.rank_correlation

@@ -45,6 +45,7 @@ from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.latency import MEASURED
 from ifspace.nn.export import BLOCKS_KEY
 from ifspace.storage import check_no_device, read_text, reason
+from ifspace.values import counted
 
 ONNX_RUNTIME, TENSORRT, TFLITE = "ONNX Runtime", "TensorRT", "TensorFlow Lite"
 TOOLS: Final = (
@@ -431,17 +432,21 @@ def import_profile(
         if case is not None:
             times.setdefault(case, []).append(ms)
     bottlenecks = sum(case.sized.bottleneck is not None for case in times)
-    runs = f"{profile.runs} run{'s' * (profile.runs != 1)}"
+    runs = counted(profile.runs, "run")
     table = LatencyRows(device, dtype, f"{profile.runtime}, sum of kernels, {runs}")
     for case, several in times.items():
         candidate = BlockCandidate(case.sized, case.side, images, case.stride)
         table.put(candidate, fmean(several), MEASURED)
     total_ms = sum(op.ms for op in profile.ops)
-    notes = [f"{len(table)} cases of {profile.runtime}, {device}, batch {images}, {dtype}"]
+    notes = [
+        f"{counted(len(table), 'case')} of {profile.runtime}, {device}, batch {images}, {dtype}"
+    ]
     if not network.blocks:
         notes.append("the file does not say its blocks: only its convolutions are in the table")
     if bottlenecks:
-        notes.append(f"{bottlenecks} blocks with a bottleneck are left out: no column holds it")
+        notes.append(
+            f"left out: {counted(bottlenecks, 'block')} with a bottleneck, which no column holds"
+        )
     reordering_ms = sum(op.ms for op in profile.ops if op.kind in (_BEFORE, _AFTER))
     if reordering_ms:
         notes.append(
@@ -507,7 +512,8 @@ def _by_name(profile: Profile, network: OnnxNetwork) -> list[int | None]:
     ]
     if missing:
         raise _other_network(
-            f"{len(convolutions) - len(missing)} of {len(convolutions)} convolutions by name, "
+            f"{len(convolutions) - len(missing)} of "
+            f"{counted(len(convolutions), 'convolution')} by name, "
             f"not {network.nodes[missing[0]].names[0]}"
         )
     return _filled(owners, lambda index: profile.ops[index].name.startswith(_BEFORE))
@@ -544,7 +550,7 @@ def _in_order(profile: Profile, network: OnnxNetwork) -> list[int | None]:
     convolutions = network.convolutions
     places = [n for n, op in enumerate(profile.ops) if _TFLITE_CONV.match(op.kind)]
     if len(places) != len(convolutions):
-        raise _other_network(f"{len(places)} convolutions, not {len(convolutions)}")
+        raise _other_network(f"{counted(len(places), 'convolution')}, not {len(convolutions)}")
     owners: list[int | None] = [None] * len(profile.ops)
     for place, index in zip(places, convolutions, strict=True):
         owners[place] = index

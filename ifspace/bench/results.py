@@ -21,6 +21,7 @@ from ifspace.nn.block import build
 from ifspace.nn.source import to_source
 from ifspace.reach import field_after
 from ifspace.storage import read_csv, read_text, reason, replacing
+from ifspace.values import counted
 
 VERSION: Final = 1
 
@@ -129,7 +130,7 @@ def conditions_text(conditions: Conditions) -> str:
     """Return what a latency depends on beside the columns of its table."""
     parts = [conditions.layout, f"{conditions.style} style"]
     if conditions.device.type == "cpu":
-        parts.append(f"{conditions.threads} threads")
+        parts.append(counted(conditions.threads, "thread"))
     return ", ".join(parts)
 
 

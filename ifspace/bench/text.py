@@ -25,6 +25,7 @@ from ifspace.measurements import (
 )
 from ifspace.serialize import json_text
 from ifspace.table import Table, facts, paragraph
+from ifspace.values import counted
 
 CONV: Final = reference_kind().symbol
 NO_NUMBER: Final = "–"
@@ -113,7 +114,7 @@ def _text(bench: BlockBench, files: ResultFiles) -> str:
         f"{conditions.style} style",
     ]
     if conditions.device.type == "cpu":
-        words.append(f"{conditions.threads} thread{'s' * (conditions.threads > 1)}")
+        words.append(counted(conditions.threads, "thread"))
     text = _noise_text(bench)
     for mode in conditions.modes:
         mode_text = f"{mode[0].upper()}{mode[1:].replace('+', ' + ')}"

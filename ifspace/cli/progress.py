@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from ifspace.cli.messages import say
+from ifspace.values import counted
 
 PATIENCE_S = 1.0
 # Where stderr is no terminal, as in a log, there is a line so often.
@@ -97,6 +98,6 @@ def duration_text(seconds: float) -> str:
     for unit, length_s, most_s in _UNITS:
         if seconds < most_s:
             count = max(1, round(seconds / length_s))
-            return f"about {count} {unit}{'s' * (count != 1)}"
+            return f"about {counted(count, unit)}"
     # An estimate that overflowed is NaN: that is not below a year either.
     return "more than a year"

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, get_args
 
 from ifspace.answer import Answer
 from ifspace.errors import ARGUMENT, SettingError
-from ifspace.values import choice, odd_number, set_fields, whole_number
+from ifspace.values import choice, counted, odd_number, set_fields, whole_number
 
 Per = Literal["unit", "convolution"]
 # Energies are compared to 60 digits: floats of two that differ may be equal.
@@ -189,7 +189,9 @@ class EnergyPlan:
         problem = self.problem
         faults = []
         if len(self.widths) != len(problem.units):
-            faults.append(f"{len(self.widths)} widths for {len(problem.units)} units")
+            faults.append(
+                f"{counted(len(self.widths), 'width')} for {counted(len(problem.units), 'unit')}"
+            )
         else:
             weights = self.weights()
             if weights > problem.budget or (weights < problem.budget and not problem.at_most):

@@ -26,6 +26,7 @@ from ifspace.cli.options import (
     shared,
     with_options,
 )
+from ifspace.values import counted
 
 if TYPE_CHECKING:
     from ifspace.catalogue import Catalogue, Design, Funnel
@@ -364,7 +365,7 @@ def _print_estimate(
         own = len(range(shard[0] - 1, expected.shards, shard[1]))
         output.note(
             f"the estimate is of the whole run; {shard[0]}/{shard[1]} computes {own:,} of its "
-            f"{expected.shards:,} shards"
+            f"{counted(expected.shards, 'shard')}"
         )
     output.print(
         {
@@ -388,8 +389,8 @@ def _print_funnels(output: Output, shards: "Shards") -> None:
     ]
     output.print({"table": lambda: "\n".join(texts)})
     output.note(
-        f"{shards.rows:,} rows are in {shards.folder}: `ifspace best {shards.folder}` says which "
-        "to use"
+        f"{counted(shards.rows, 'row')} {'is' if shards.rows == 1 else 'are'} in {shards.folder}: "
+        f"`ifspace best {shards.folder}` says which to use"
     )
 
 
@@ -414,7 +415,7 @@ def _in_folder(
     if shard is None:
         return None if output.quiet else shards
     missing, _ = shards.states()
-    left = f"{len(missing)} of {len(shards)} shards are to be done by others"
+    left = f"{len(missing)} of {counted(len(shards), 'shard')} are to be done by others"
     output.note(f"{shard[0]}/{shard[1]} is done; {left if missing else 'so are all the others'}")
     return None
 
@@ -628,7 +629,7 @@ def _front_text(funnel: "Funnel", designs: Sequence["Design"], view: _View) -> s
         every = dict(one_a_network(x for x in designs if x.dominated_by is None))
         # A collapsed block may be faster than it was searched as.
         networks = tuple((x, every[x]) for x in unbeaten(every, view.time_of))
-    text = heading(f"{what}: {len(networks)} networks")
+    text = heading(f"{what}: {counted(len(networks), 'network')}")
     others = dict(networks)
     shown = view.ranked(tuple(others), "params")[:limit]
     columns = view.latencies(shown)

@@ -49,7 +49,7 @@ from ifspace.groups.problem import GroupPlan, GroupsAnswer, GroupsProblem, Wides
 from ifspace.kinds import ROLLING
 from ifspace.parallel import Progress
 from ifspace.reach import channel_field
-from ifspace.values import MAX_WIDTH
+from ifspace.values import MAX_WIDTH, counted
 
 # The number of an option for each layer of the composition.
 Choice = tuple[int, ...]
@@ -670,7 +670,7 @@ def widths_text(problem: WidestProblem) -> str:
     width, bounds = narrowest
     return (
         f"{problem.composition} with {problem.floors}: from {bounds.least:,} parameters, at "
-        f"{width} channels; {problem.budget:,} allow at most {within[-1]} channels"
+        f"{width} channels; {problem.budget:,} allow at most {counted(within[-1], 'channel')}"
     )
 
 

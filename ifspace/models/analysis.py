@@ -22,7 +22,7 @@ from ifspace.models.units import TracedStage, stages_of, units_of
 from ifspace.nn import RollingPointwiseConv2d
 from ifspace.nn.checks import unwrapped
 from ifspace.parallel import Progress
-from ifspace.values import choice, number_from_zero
+from ifspace.values import choice, counted, number_from_zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +136,9 @@ class Report:
         """Return the totals: the whole report has thousands of numbers."""
         idle = sum(entry.adds_nothing for entry in self.layers)
         return (
-            f"<Report of {len(self.layers)} layers in {len(self.stages)} stages: "
-            f"{self.params:,} parameters, {self.macs:,} MACs, {idle} layers add nothing>"
+            f"<Report of {counted(len(self.layers), 'layer')} in "
+            f"{counted(len(self.stages), 'stage')}: {self.params:,} parameters, "
+            f"{self.macs:,} MACs, {idle} layers add nothing>"
         )
 
     @cached_property

@@ -20,6 +20,7 @@ from ifspace.scores.measures import Field, fields_of
 from ifspace.serialize import json_text
 from ifspace.stages.text import cap_text, short
 from ifspace.table import Table, facts
+from ifspace.values import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +160,19 @@ def _text(
             "gain",
             f"{_total_gain(stages):.3f} of all layers, α = {setting[0]:g}{cap_text(setting[1])}",
         ),
-        ("adds nothing", f"{idle} of {len(entries)} layers" if idle else "no layer"),
+        ("adds nothing", f"{idle} of {counted(len(entries), 'layer')}" if idle else "no layer"),
         ("written", f"{layers.activations:,} elements by all layers"),
         ("peak memory", f"{bytes_text(layers.peak, dtype)}, read and written by one layer"),
     ]
     if beside := len(layers.layers) - len(layers.chain):
-        notes.append(("shortcuts", f"{beside} 1×1 layers beside the chain, with costs alone"))
+        notes.append(
+            ("shortcuts", f"{counted(beside, '1×1 layer')} beside the chain, with costs alone")
+        )
     if layers.is_grouped:
         notes.append(("field", AT_FREE_PERMUTATION))
     if layers.joints:
-        notes.append(("joints", f"{layers.joints} layers do not read what the one before writes"))
+        apart = f"{counted(layers.joints, 'layer')} {'does' if layers.joints == 1 else 'do'} not"
+        notes.append(("joints", f"{apart} read what the one before writes"))
     return "\n".join((*parts, facts(notes)))
 
 

@@ -18,7 +18,7 @@ from ifspace.models.options import (
 from ifspace.serialize import json_text, to_plain
 from ifspace.stages.text import cap_text, short
 from ifspace.table import Table, facts
-from ifspace.values import listed
+from ifspace.values import counted, listed
 
 if TYPE_CHECKING:
     from ifspace.models.analysis import LayerReport, OtherParams, Report, StageReport
@@ -345,7 +345,7 @@ def _no_exchange(report: "Report") -> list[tuple[str, str]]:
     pairs = report.exchanges
     if not pairs:
         return []
-    count = f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of consecutive grouped layers"
+    count = f"{counted(len(pairs), 'pair')} of consecutive grouped layers"
     texts = [f"{count} exchange{'s' * (len(pairs) == 1)} no channels"]
     for pair in pairs[:MOST_PAIRS]:
         text = f"{pair.first}, {pair.second}: {pair.exchange}"
@@ -369,7 +369,7 @@ def _layers_without_gain(report: "Report") -> str:
         return "no layer"
     spatial = [layer.name for layer in idle if max(layer.effective_kernel) > 1]
     pointwise = len(idle) - len(spatial)
-    text = f"{len(idle)} of {len(report.layers)} layers"
+    text = f"{len(idle)} of {counted(len(report.layers), 'layer')}"
     if pointwise:
         text += f", {pointwise if spatial else 'all'} of them 1×1"
     return f"{text}: {name_list(spatial)}" if spatial else text

@@ -351,9 +351,7 @@ class Decomposition:
 
 def _listed(names: Sequence[str]) -> str:
     """Return the name of the only layer, or how many there are."""
-    if len(names) == 1:
-        return names[0] or "1 layer"
-    return f"{len(names)} layers"
+    return names[0] if len(names) == 1 and names[0] else counted(len(names), "layer")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -641,7 +639,7 @@ def _within_floors(
     least = trace.params + sum(map(min, changes))
     most = trace.params + sum(max(0, *change) for change in changes)
     return (
-        f"{len(options)} of {len(convs)} layers have a block with {floors}: "
+        f"{len(options)} of {counted(len(convs), 'layer')} have a block with {floors}: "
         f"{ParamsRange(least, most)}"
     )
 

@@ -19,6 +19,7 @@ from ifspace.models.graph import ImageSize
 from ifspace.models.warm_start import IMAGES_OF_DATA
 from ifspace.models.weights import unpickling_reason
 from ifspace.storage import read_bytes, reason
+from ifspace.values import counted
 
 PICTURES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TENSORS: Final = (".npy", ".pt", ".pth", ".safetensors")
@@ -60,7 +61,7 @@ def read_images(
     if place.is_dir():
         files = [file for file in _files(place) if file.suffix.lower() in PICTURES][:count]
         if not files:
-            raise _no_images(place, f"no picture among {len(list(_files(place)))} files")
+            raise _no_images(place, f"no picture among {counted(len(list(_files(place))), 'file')}")
         if find_spec("PIL") is None:
             raise DeviceError.because(
                 "pictures cannot be read",
@@ -90,7 +91,7 @@ def _picture(file: Path, image: ImageSize) -> Tensor:
     pillow = import_module("PIL.Image")
     modes = {1: "L", 3: "RGB", 4: "RGBA"}
     if channels not in modes:
-        raise _no_images(file, f"a picture for {channels} channels")
+        raise _no_images(file, f"a picture for {counted(channels, 'channel')}")
     try:
         with pillow.open(file) as picture:
             whole = picture.convert(modes[channels])

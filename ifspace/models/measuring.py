@@ -27,6 +27,7 @@ from ifspace.models.replaceable import ReplaceableConv
 from ifspace.models.tracing import evaluated
 from ifspace.nn.block import BlockModule, LastAxisBlock, Style
 from ifspace.storage import replacing
+from ifspace.values import counted
 
 # A candidate for the place of a layer and its style; None is the layer as it is.
 Candidate = tuple[SizedBlock | None, Style]
@@ -84,7 +85,7 @@ class Measurer:
         words = [f"batch {self.batch}", "fp32"]
         if self.device.type == "cpu":
             threads = torch.get_num_threads()
-            words.append(f"{threads} thread{'s' * (threads > 1)}")
+            words.append(counted(threads, "thread"))
         return f"measured on {this_machine(self.device).device}: {', '.join(words)}"
 
     def times_of(

@@ -52,6 +52,7 @@ from ifspace.models.widths import (
     plan_narrowing,
 )
 from ifspace.stages.problem import Blocks, Budgets, amounts_text
+from ifspace.values import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -522,8 +523,11 @@ def _plan_stages(
     if moves is None:
         return plan, plan.notes
     count = len(plan.states) - 1
-    many = f"{count} move{'s' * (count != 1)}"
-    notes = (f"the organizer makes {many}: its end is taken",) if moves > count else ()
+    notes = (
+        (f"the organizer makes {counted(count, 'move')}: its end is taken",)
+        if moves > count
+        else ()
+    )
     return plan.after_moves(moves), (*plan.notes, *notes)
 
 

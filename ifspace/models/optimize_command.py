@@ -40,7 +40,7 @@ from ifspace.models.options import (
 )
 from ifspace.stages.command import SEED, check_save
 from ifspace.storage import replacing
-from ifspace.values import share
+from ifspace.values import counted, share
 
 if TYPE_CHECKING:
     from ifspace.models.edits import EditedNetwork
@@ -407,8 +407,8 @@ def command(
             optimization = optimize(start, trace, problem, bar)
         notes = [*source.notes(), *optimization.notes]
         if measure is not None:
-            kept = f"{measure.timed} times taken, {measure.read} known, kept in {measure.path}"
-            notes.append(f"{measure.about}; {kept}")
+            timed = f"{counted(measure.timed, 'time')} taken, {measure.read} known"
+            notes.append(f"{measure.about}; {timed}, kept in {measure.path}")
         if times is not None:
             notes.append(times.about)
             if optimization.blocks is not None:
@@ -419,7 +419,8 @@ def command(
         network, after = optimization.network, optimization.after
         if save is not None and network is not None and after is not None:
             save_network(network, save, source.image)
-            output.note(f"saved: {save}, {after.params:,} parameters")
+            beside = f" with its weights {save.with_suffix('.pt')}" * (save.suffix.lower() == ".py")
+            output.note(f"saved: {save}{beside}, {after.params:,} parameters")
             if save.suffix.lower() == SAVED:
                 output.note(_names_note(start, network, save))
         saved = save if after is not None else None
@@ -427,6 +428,9 @@ def command(
         if saved is not None:
             output.note(_plan_note(optimization, report.forms()["json"](), saved))
     output.emit(report.forms(), keep=after is not None)
+    if after is not None and output.out is not None:
+        is_plan = options["dry_run"] and output.out.suffix.lower() == ".json"
+        output.note(f"wrote: {output.out}{', a plan for --plan' * is_plan}")
     if after is None:
         no_plan(context, report.message, optimization.is_out_of_time)
 

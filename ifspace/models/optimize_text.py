@@ -49,6 +49,7 @@ from ifspace.stages.text import (
     states,
 )
 from ifspace.table import Table, facts, heading, ratio_text
+from ifspace.values import counted
 
 Facts = list[tuple[str, str]]
 # The step of depths chosen within budgets that are no state of the organizer.
@@ -304,12 +305,12 @@ class OptimizationReport:
         if start == "fresh":
             text = "all layers hold fresh weights"
             text += f"; {new} of {layers} are new" if new else ""
-            text += f", {fitted} blocks fitted to such" if fitted else ""
+            text += f", {counted(fitted, 'block')} fitted to such" if fitted else ""
             packaged = self.source.name.strip().partition(":")[0].lower() in PACKAGES
             option = "--pretrained" if packaged else "--weights"
             return [("weights", f"{text} (trained ones: {option})")]
-        text = f"{new} of {layers} layers hold fresh weights"
-        text += f", {fitted} blocks fitted ones" if fitted else ""
+        text = f"{new} of {counted(layers, 'layer')} hold fresh weights"
+        text += f", {counted(fitted, 'block')} fitted ones" if fitted else ""
         if start == "code":
             file = self.source.name.rpartition(":")[0]
             text += f", the others those that {Path(file).name} gives"
@@ -477,7 +478,7 @@ def _change_facts(plan: Reorganization) -> Facts:
     added = [
         f"{units.count} behind {units.behind}"
         + (f", like {units.like}" if units.like != units.behind else "")
-        + (f", {units.channels} channels wide" if units.channels else "")
+        + (f", {counted(units.channels, 'channel')} wide" if units.channels else "")
         for units in plan.added
     ]
     removed = [", ".join(plan.removed)] if plan.removed else []
@@ -594,7 +595,7 @@ def _blocks_text(optimization: Optimization) -> str:
     what = "layers" if front else "convolutions"
     title = f"Replaced: {len(plan.replaced)} of {fitting} {what} that a block fits"
     if plan.answer is None and optimization.problem.plan is not None:
-        title = f"Replaced: {len(plan.replaced)} layers, as planned"
+        title = f"Replaced: {counted(len(plan.replaced), 'layer')}, as planned"
     elif plan.skipped and not front:
         which = "larger than 1×1 and of one group"
         if optimization.problem.layers.names is not None:
@@ -793,7 +794,8 @@ def _diff_text(optimization: Optimization) -> str:
                 _change(_field_texts(replacement)),
             )
         )
-    title = heading(f"Plan: {len(plan.replaced)} layers change")
+    count = len(plan.replaced)
+    title = heading(f"Plan: {counted(count, 'layer')} change{'s' * (count == 1)}")
     text = Table((*columns, "field"), tuple(rows)).text() if rows else ""
     pairs = _block_facts(optimization, plan)
     return title + text + ("\n" * bool(rows) + facts(pairs) if pairs else "")
@@ -889,7 +891,7 @@ def _times(ratio: float) -> str:
 def _sum_text(latency: KnownLatency) -> str:
     """Return a sum of latencies, and of how many layers it is."""
     marked = f"{MARK * latency.extrapolated}{float(latency.ms):.3f}"
-    return f"{marked} ({latency.timed} of {latency.layers} layers)"
+    return f"{marked} ({latency.timed} of {counted(latency.layers, 'layer')})"
 
 
 def _peak_cell(amounts: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ from ifspace.stages.problem import (
     StageTable,
     budgets_error,
 )
-from ifspace.values import choice, number_from_zero, whole_number
+from ifspace.values import choice, counted, number_from_zero, whole_number
 
 AnyLayout = TracedLayout | Layout
 # Of so many depths of greatest gain one has to take no longer than the network does.
@@ -532,7 +532,7 @@ def _start(
     if not any(stage.stage.removable for stage in start.stages):
         raise SettingError.because(
             "no unit of the network can move",
-            got="; ".join((f"{len(stages)} stages without one", *_notes(fixed))),
+            got="; ".join((f"{counted(len(stages), 'stage')} without one", *_notes(fixed))),
             allowed="units one after another that keep the shape of their feature map",
             remedy="`ifspace analyze` lists the units",
             argument="model",

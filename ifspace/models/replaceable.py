@@ -28,7 +28,7 @@ from ifspace.models.surgery import Replace
 from ifspace.models.tracing import evaluated
 from ifspace.nn.block import Style
 from ifspace.nn.layers import Geometry
-from ifspace.values import set_fields, whole_number
+from ifspace.values import counted, set_fields, whole_number
 
 LEAST_CHANNELS: Final = 16
 # Why parameters are out of reach of blocks.
@@ -337,7 +337,7 @@ def replaceable_convs(
             and layer.conv.dense
             and (layer.conv.spatial or (any_kind and layer.conv.writes))
         ):
-            few = f"{layer.c_in} input channels, fewer than {least_channels}"
+            few = f"{counted(layer.c_in, 'input channel')}, fewer than {least_channels}"
             # A block that reads the image saves next to nothing.
             helps = not reason and layer.c_in > trace.image[0]
             skipped.append(Skipped(name, reason or few, layer.c_in if helps else None))
@@ -480,7 +480,7 @@ def _checked_names(names: set[str], calls_of: Mapping[str, Any]) -> set[str]:
             "no such layer in the network",
             got=", ".join(map(repr, unknown)),
             allowed=", ".join(get_close_matches(unknown[0], map(str, calls_of), 3))
-            or f"{len(calls_of)} layers such as {next(iter(calls_of))}",
+            or f"{counted(len(calls_of), 'layer')} such as {next(iter(calls_of))}",
             remedy="`ifspace analyze --every-layer` lists them",
             argument="names",
         )

@@ -53,7 +53,7 @@ from ifspace.stages.layout import (
     MAX_DEPTH,
     BlockRecord,
 )
-from ifspace.values import MAX_SIDE, choice
+from ifspace.values import MAX_SIDE, choice, counted
 
 # Full names of the modules of a unit.
 Names = Annotated[tuple[str, ...], Between(1)]
@@ -722,7 +722,7 @@ def _written(conv: Any, width: int) -> int:
 def _resize_conv(conv: Any, c_in: int, c_out: int) -> None:
     groups = c_in if _is_depthwise(conv) else conv.groups
     if c_in % groups or c_out % groups:
-        raise _no_copy(f"{groups} groups", c_in)
+        raise _no_copy(counted(groups, "group"), c_in)
     conv.in_channels, conv.out_channels, conv.groups = c_in, c_out, groups
     _set_shape(conv, "weight", (c_out, c_in // groups, *conv.weight.shape[2:]))
     _set_shape(conv, "bias", (c_out,))
@@ -740,7 +740,7 @@ def _resize_linear(linear: Any, width: int, writes: bool) -> None:
 def _resize_norm(norm: Any, channels: int) -> None:
     if isinstance(norm, nn.GroupNorm):
         if channels % norm.num_groups:
-            raise _no_copy(f"{norm.num_groups} groups", channels)
+            raise _no_copy(counted(norm.num_groups, "group"), channels)
         norm.num_channels = channels
     else:
         norm.num_features = channels
@@ -763,7 +763,7 @@ def _set_shape(module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
 def _no_copy(got: str, channels: int) -> SettingError:
     return SettingError.because(
         "a unit that cannot be repeated",
-        got=f"{got} at {channels} channels",
+        got=f"{got} at {counted(channels, 'channel')}",
         allowed="units whose layers take other widths, and whose groups divide them",
         remedy="give the stage a unit that keeps its width",
         argument="model",

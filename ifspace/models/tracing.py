@@ -53,6 +53,7 @@ from ifspace.models.live_maps import LiveMaps
 from ifspace.models.operators import LAYERS, OPERATORS, elementwise, item, keep, move
 from ifspace.nn import RollingPointwiseConv1d, RollingPointwiseConv2d
 from ifspace.nn.checks import first_line, unwrapped, wrong_type
+from ifspace.values import counted
 
 Image = Tensor | Sequence[int]
 # Of what torch could not decide so many characters are shown: some expressions have thousands.
@@ -493,13 +494,22 @@ def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], pa
         ),
         passed=dict(maps.passed),
         how="export",
-        notes=(*maps.notes, *([f"{dead} layers do not reach the output"] if dead else [])),
+        notes=(
+            *maps.notes,
+            *_dead_notes(dead),
+        ),
         unplaced=(*walk.unplaced, *(layers[index] for index in lost)),
         runs=_modules_of(model, program),
         outputs=tuple(new_index[index] for index in sorted(shown)),
         returned=tuple(new_index[index] for index in sorted(outputs) if index in new_index),
         live=walk.live.schedule(returned_by(program.graph)),
     )
+
+
+def _dead_notes(dead: int) -> list[str]:
+    """Return that some layers lead nowhere."""
+    verb = "does" if dead == 1 else "do"
+    return [f"{counted(dead, 'layer')} {verb} not reach the output"] if dead else []
 
 
 def _modules_of(model: nn.Module, program: ExportedProgram) -> frozenset[str]:

@@ -39,7 +39,7 @@ from ifspace.models.widening import Widen, widen_copy
 from ifspace.stages.problem import Budgets, budgets_error
 from ifspace.stages.widths import Form, Width, WidthPlan, WidthsProblem, best_widths
 from ifspace.storage import check_no_device, reason
-from ifspace.values import choice, whole_number
+from ifspace.values import choice, counted, whole_number
 
 # A norm of the weights of each channel, or numbers of the user's own.
 Importance = str | os.PathLike[str] | Mapping[str, Tensor]
@@ -162,9 +162,9 @@ class Narrowing:
         """Return the amounts before and after."""
         changed = sum(width.before != width.after for width in self.widths)
         if not self.is_solved:
-            return f"<Narrowing of {len(self.widths)} widths: none keep the budgets>"
+            return f"<Narrowing of {counted(len(self.widths), 'width')}: none keep the budgets>"
         return (
-            f"<Narrowing of {changed} of {len(self.widths)} widths: "
+            f"<Narrowing of {changed} of {counted(len(self.widths), 'width')}: "
             f"{self.before['params']:,} to {self.after['params']:,} parameters, "
             f"{self.before['macs']:,} to {self.after['macs']:,} MACs>"
         )

@@ -55,6 +55,7 @@ from ifspace.report.tables import (
     setting_name,
     settings,
 )
+from ifspace.values import counted
 
 # Lines of the same depth are drawn so far apart.
 _APART: Final = 0.09
@@ -185,7 +186,9 @@ def energy_rank(rows: Sequence[Row]) -> Figure:
         share = [100 * row["energy"] / highest for row in states]
         ranks = [row["rank"] for row in states]
         count = len(units)
-        network = f"{count} convolutions" if set(units) == {1} else f"units of {_listed(units)}"
+        network = (
+            counted(count, "convolution") if set(units) == {1} else f"units of {_listed(units)}"
+        )
         axes.plot(
             ranks,
             share,

@@ -52,6 +52,7 @@ from ifspace.report.tables import (
 )
 from ifspace.storage import replacing
 from ifspace.table import Table
+from ifspace.values import counted
 
 # The page reads these by their names: a change here is one in static/model.js.
 COLUMNS: Final = (
@@ -552,7 +553,7 @@ def _units(units: tuple[int, ...]) -> str:
     ('3 convolutions', '1 + 10 + 10 convolutions')
     """
     count = str(len(units)) if set(units) == {1} else " + ".join(map(str, units))
-    return f"{count} convolutions"
+    return counted(int(count), "convolution")
 
 
 def _kernels(results: Results) -> Iterator[tuple[str, Spec]]:
@@ -718,8 +719,8 @@ def _lead(results: Results) -> str:
             f"{SHOWN} networks of each length, the published blocks and what nothing beats."
         )
     return (
-        f"Of {tried:,} compositions of up to {longest} layers, {survivors:,} see all the "
-        "pixels and all the channels that the standard convolution sees, with no layer to "
+        f"Of {tried:,} compositions of up to {counted(longest, 'layer')}, {survivors:,} see all "
+        "the pixels and all the channels that the standard convolution sees, with no layer to "
         f"spare. {stand}{same} {' '.join(CLAIMS)}"
     )
 

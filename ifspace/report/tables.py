@@ -33,6 +33,7 @@ from ifspace.report.read import (
     Row,
 )
 from ifspace.table import Table, cell_text, number_text, ratio_text
+from ifspace.values import counted
 
 
 def tables(results: Results, part: str) -> tuple[Table, ...]:
@@ -55,7 +56,7 @@ def setting_name(setting: EnumerationSetting) -> str:
     '64 to 128 channels, stride 2'
     """
     same = setting.out_width == setting.channels
-    words = f"{setting.channels} channels" if same else f"{setting.channels} to "
+    words = counted(setting.channels, "channel") if same else f"{setting.channels} to "
     words += "" if same else f"{setting.out_width} channels"
     for name, usual in (
         ("kernel", 3),
@@ -128,8 +129,9 @@ def _fronts(results: Results) -> Iterator[Table]:
                 f"Blocks that no other choice beats, {setting_name(setting)}",
                 table.columns,
                 table.rows,
-                f"Of {funnel.choices_passing:,} choices of up to {setting.max_len} layers that "
-                "pass, each has the amounts of a row or is beaten by one: it is no better in "
+                f"Of {funnel.choices_passing:,} choices of up to "
+                f"{counted(setting.max_len, 'layer')} that pass, each has the amounts of a "
+                "row or is beaten by one: it is no better in "
                 "parameters, MACs, activations, peak memory, least fan-in and layers.",
             )
 

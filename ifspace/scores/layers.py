@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.storage import read_csv, reason
-from ifspace.values import MAX_SIDE, listed
+from ifspace.values import MAX_SIDE, counted, listed
 
 COLUMNS: Final = ("kernel", "stride", "in", "out", "groups", "size")
 # A layer list as text.
@@ -252,7 +252,9 @@ def read_layers(path: Path) -> LayerList:
     if missing:
         raise _malformed(f"{path} without {listed(missing)}", f"the columns {', '.join(COLUMNS)}")
     if not 0 < len(table.rows) <= MAX_LISTED:
-        raise _malformed(f"{path} with {len(table.rows)} rows", f"1 to {MAX_LISTED:,} layers")
+        raise _malformed(
+            f"{path} with {counted(len(table.rows), 'row')}", f"1 to {MAX_LISTED:,} layers"
+        )
     return LayerList(tuple(_layer(f"{path.name} line {line}", row) for line, row in table.rows))
 
 

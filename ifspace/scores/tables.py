@@ -22,7 +22,7 @@ from ifspace.scores.measures import ALPHA, COUNTS, StageFields, score
 from ifspace.scores.published import PUBLISHED, Row, TrainedNetwork
 from ifspace.scores.statistics import PERCENT
 from ifspace.storage import CsvRows, read_csv, reason
-from ifspace.values import listed
+from ifspace.values import counted, listed
 
 # The layers of a network, its counts, and its fields if it is traced.
 Built = tuple[LayerList, Mapping[str, int], tuple[StageFields, ...] | None]
@@ -88,7 +88,7 @@ def read_table(path: Path, build: Builder | None = None) -> list[TrainedNetwork]
                 )
         networks.append(network)
     if len(networks) < 2:
-        raise _malformed(f"{path} with {len(networks)} networks", "two networks or more")
+        raise _malformed(f"{path} with {counted(len(networks), 'network')}", "two networks or more")
     return networks
 
 

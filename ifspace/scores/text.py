@@ -30,7 +30,7 @@ from ifspace.scores.validation import (
 from ifspace.scores.validation import values_of as row_values
 from ifspace.serialize import json_text
 from ifspace.table import Table
-from ifspace.values import listed
+from ifspace.values import counted, listed
 
 if TYPE_CHECKING:
     from ifspace.scores.layers import Size
@@ -182,8 +182,8 @@ def _stage_table(alpha: float, network: ScoredNetwork, with_title: bool) -> Tabl
             notes.append(f"Of the field, {AT_FREE_PERMUTATION}; `ifspace score MODEL` knows.")
     if result.joints:
         notes.append(
-            f"{result.joints} layers do not read what the layer before writes: branches or "
-            "concatenations, which count as one chain"
+            f"{counted(result.joints, 'layer')} {'does' if result.joints == 1 else 'do'} not read "
+            "what the layer before writes: branches or concatenations, which count as one chain"
             + (" in energy, entropy, depth and width-sum." if result.is_traced else ".")
         )
     columns = (">stage", "reads", ">channels", ">layers", ">field", ">gain", ">log-gain")
@@ -247,14 +247,14 @@ def _validation_tables(result: "Validation") -> list[Table]:
                         (row.score, *(_estimate_text(key, row.statistics[key]) for key in shown))
                         for row in ranked
                     ),
-                    f"{name}, {where}: {rows[0].networks:,} networks{against}"
+                    f"{name}, {where}: {counted(rows[0].networks, 'network')}{against}"
                     + (f"; a random pick has {at_random:.1f}" if is_pick and not against else ""),
                 )
             )
     last = tables[-1]
     notes = (
-        f"Definitions, version {result.version}; {result.resamples} resamples, seed {result.seed}, "
-        f"α = {result.alpha:g}.",
+        f"Definitions, version {result.version}; {counted(result.resamples, 'resample')}, "
+        f"seed {result.seed}, α = {result.alpha:g}.",
         *(f"{name}: {text}." for name, text in DEFINITIONS.items()),
         *_notes_on_few({name: places[ALL][0].networks for name, places in by_set.items()}),
     )

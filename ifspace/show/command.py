@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.cli.options import INTEGER, Output, output_options, shared, with_options
+from ifspace.values import counted
 
 if TYPE_CHECKING:
     from ifspace.catalogue.evidence import Evidence
@@ -240,7 +241,7 @@ def _field(about: "BlockDescription", field: tuple[int, int]) -> str:
 def _text(about: "BlockDescription") -> str:
     from ifspace.table import Table, facts, ratio_text, readable
 
-    widths = f"{about.channels:,} channels"
+    widths = counted(about.channels, "channel")
     if about.out_channels != about.channels:
         widths = f"{about.channels:,} to {about.out_channels:,} channels"
     rows: list[tuple[Any, ...]] = [
@@ -271,7 +272,7 @@ def _text(about: "BlockDescription") -> str:
             ("", f"{ratio} of {about.reference_params:,} in {about.reference}"),
             ("where", symbols),
             ("peak memory", _peak(about)),
-            ("least fan-in", f"{about.least_fan_in:,} channel{'s' * (about.least_fan_in > 1)}"),
+            ("least fan-in", counted(about.least_fan_in, "channel")),
             ("known as", about.known_as or "-"),
             ("network", _same_network(about)),
             *_order_lines(about),
@@ -310,7 +311,7 @@ def _order_lines(about: "BlockDescription") -> list[tuple[str, str]]:
     for order in about.orders:
         text = "not legal at these widths"
         if order.field is not None:
-            text = f"an output sees {order.field:,} of {about.channels:,} channels"
+            text = f"an output sees {order.field:,} of {counted(about.channels, 'channel')}"
         if overlapping:
             text += f", {order.without_overlap:,} without overlap"
         lines.append((f"if {order.order}", text))

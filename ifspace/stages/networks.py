@@ -34,7 +34,7 @@ from ifspace.stages.layout import (
     StemAndHead,
     StemLayer,
 )
-from ifspace.values import MAX_SIDE, whole_number
+from ifspace.values import MAX_SIDE, counted, whole_number
 
 SIDES: Final = (32, 224)
 # Images with sides from this on have the large form.
@@ -236,8 +236,8 @@ def form_note(name: str, side: int, classes: int | None = None) -> str | None:
         parts.append("no stride in the stem" if factor == 1 else divides)
     parts += ["batch norm"] * ends.batch_norm + ["biases"] * ends.bias
     dense = len(ends.classifier)
-    parts.append(f"{dense} dense layer{'s' * (dense > 1)}")
-    parts.append(f"{classes or ends.classifier[-1]:,} classes")
+    parts.append(counted(dense, "dense layer"))
+    parts.append(counted(classes or ends.classifier[-1], "class", "classes"))
     return (
         f"{name.lower()} at {side}×{side}: the papers print nothing at this size; "
         f"this is the form for images {images}: {', '.join(parts)}"

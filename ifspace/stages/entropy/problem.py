@@ -25,7 +25,7 @@ from typing import Final
 from ifspace.block import Block, SizedLayer
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.stages.layout import Layout, Stage, StemAndHead, StemLayer
-from ifspace.values import listed
+from ifspace.values import counted, listed
 
 # Operations for each number that a convolution writes: norm and activation.
 _AFTER: Final = 3
@@ -222,7 +222,7 @@ class EntropyProblem:
     def why_not(self, plan: EntropyPlan) -> str | None:
         """Return the first limit that a plan breaks, None if it keeps all."""
         if len(plan.stages) != len(self.strides):
-            return f"{len(plan.stages)} stages instead of {len(self.strides)}"
+            return f"{counted(len(plan.stages), 'stage')} instead of {len(self.strides)}"
         if not self.stem_widths[0] <= plan.stem <= self.stem_widths[1] or plan.stem % self.step:
             return f"a stem of {plan.stem} channels"
         width = plan.stem
