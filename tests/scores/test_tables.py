@@ -106,7 +106,7 @@ def test_a_builder_is_built_by_who_can(tmp_path: Path) -> None:
             "name,layers,accuracy\na,3/1/3/8/1/4,5\na,3/1/3/9/1/4,6\n",
             "line 3: the name 'a' of line 2 again; allowed: a name once in a set;",
         ),
-        ("layers,accuracy\n3/1/3/8/1/4,5\n", "with 1 networks"),
+        ("layers,accuracy\n3/1/3/8/1/4,5\n", "with 1 network;"),
         ("layers,top1\n3/1/3/8/1/4,5\n", "without accuracy or error"),
         ("name,accuracy\na,5\n", "without layers or builder"),
         ("arch,params,flops,acc_mean\n0000000,1,1,1\n", "line 2: arch '0000000'"),
