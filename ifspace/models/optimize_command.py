@@ -367,6 +367,8 @@ def command(
         name: None if context.get_parameter_source(name) is ParameterSource.DEFAULT else value
         for name, value in options.items()
     }
+    # A share in the place of --latency is a budget, whose own option has its default.
+    values["latency_budget_ms"] = options["latency_budget_ms"]
     check_combination({**values, **floor_values, "latency": latency, "save": save})
     with networks_needed("real networks are taken apart with them", {"ortools": "solver"}):
         from ifspace.models.decomposition import LEAST_FAN_IN
