@@ -333,8 +333,8 @@ def test_an_illegal_edit_is_named_with_its_line(
         ("--params 50% --dry-run --save a.safetensors", "options that do not go together"),
         ("--block DW+PW --dry-run", "options that do not go together"),
         (
-            "--widths-only --params 50% --dry-run",
-            "--widths, --joint and --stages-only have no dry run",
+            "--widths --params 50% --dry-run",
+            "--blocks-only or --widths-only: a plan names the layers that are there",
         ),
         ("--params 50% --warm-start no.npy --part nowhere", "got no.npy (nothing there)"),
         ("--params 50% --include mlp.* --exclude mlp.*", "--exclude leaves none of 10 layers"),
