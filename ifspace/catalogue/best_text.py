@@ -1,8 +1,9 @@
 """What `ifspace best` prints: blocks with their reasons, and what the next better would cost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, Final
 
 from ifspace.catalogue.choose import LATENCY, Trade, change_text, peak_bytes
@@ -11,6 +12,7 @@ from ifspace.catalogue.design import Design
 from ifspace.catalogue.evidence import Evidence, evidence, evidence_table
 from ifspace.cli.latency import LatencyColumns
 from ifspace.latency import BlockLatency
+from ifspace.serialize import json_text
 from ifspace.table import Table, heading
 
 # Of each block; all are in JSON.
@@ -177,6 +179,29 @@ class BestReport:
             other = trade.design
             if self.time_of(other.sized, other.stride) is None:
                 yield "a latency that is not known"
+
+
+def json_pieces(reports: Iterable[BestReport]) -> Iterator[str]:
+    """Yield the JSON of rows that follow each other, piece by piece: the text of `json_text`.
+
+    >>> "".join(json_pieces([])) == json_text({"designs": []})
+    True
+    """
+    start, end = json_text({"designs": []}).split("]")
+    yield start
+    comma = ""
+    for record in chain.from_iterable(report.records() for report in reports):
+        text = json_text({"designs": [record]}).removeprefix(start)
+        yield comma + text.rpartition("\n  ]")[0]
+        comma = ","
+    yield "\n  " * bool(comma) + f"]{end}"
+
+
+def csv_pieces(reports: Iterable[BestReport]) -> Iterator[str]:
+    """Yield the CSV of rows that follow each other, piece by piece, with one header."""
+    for number, report in enumerate(reports):
+        text = report.csv()
+        yield text.partition("\n")[2] if number else text
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -6,7 +6,7 @@ latency, layers and least fan-in. Less is better, of the least fan-in more.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil, inf
 from operator import attrgetter
@@ -175,24 +175,16 @@ def best(
         networks = one_a_network(within)
         within = [design for design, _ in networks]
         others = {id(design): other_ways(members) for design, members in networks}
-    compared = [
-        *AMOUNTS,
-        *[PEAK_MEMORY] * (by == PEAK_MEMORY or peak_memory is not None),
-        *[LEAST_FAN_IN] * (by == LEAST_FAN_IN or bool(floors)),
-        *[LATENCY] * (latency is not None),
-    ]
-    rivalries: dict[Any, list[Design]] = {}
+    reasons = Reasons(by, floors, peak_memory, latency)
     for design in within:
-        rivalries.setdefault(design.replaces, []).append(design)
-    reasons: dict[int, str] = {}
-    for rivals in rivalries.values():
-        reasons |= _reasons(rivals, compared, by, times, is_narrowed)
-    designs: Sequence[Design] = ranked(within, "params" if by == LATENCY else by)
-    if by == LATENCY:
-        designs = sorted(designs, key=lambda design: _ms(times, design))
+        reasons.add(design, _ms(times, design))
+    reasons.name(Counter((design.replaces, design.composition) for design in within))
     return tuple(
-        (design, "; ".join(filter(None, [reasons[id(design)], others.get(id(design))])))
-        for design in designs[:limit]
+        (
+            design,
+            reasons.text(design, _ms(times, design), is_narrowed, others.get(id(design), "")),
+        )
+        for design in sorted(within, key=lambda x: rank(x, by, _ms(times, x)))[:limit]
     )
 
 
@@ -402,12 +394,14 @@ def ranked(designs: Iterable[Design], by: str = "params") -> tuple[Design, ...]:
     Raises: SettingError for an unknown amount.
     """
     choice(by, "by", DESIGN_AMOUNTS, "unknown amount")
-    order = [by, *(name for name in AMOUNTS if name != by)]
+    return tuple(sorted(designs, key=lambda design: rank(design, by)))
 
-    def key(design: Design) -> tuple[int, ...]:
-        return *(amount_of(design, name) for name in order), *design.block.window_counts
 
-    return tuple(sorted(designs, key=key))
+def rank(design: Design, by: str, ms: Fraction | float = inf) -> tuple[Any, ...]:
+    """Return the key by which `ranked` puts a design; by "latency" its milliseconds come first."""
+    order = [name for name in (by, *(name for name in AMOUNTS if name != by)) if name != LATENCY]
+    amounts = (amount_of(design, name) for name in order)
+    return *[ms] * (by == LATENCY), *amounts, *design.block.window_counts
 
 
 def trade_offs(designs: Iterable[Design]) -> tuple[tuple[Design, int], ...]:
@@ -433,39 +427,124 @@ def amount_of(design: Design, name: str) -> int:
 # Why a design is where it is.
 
 
-def _reasons(
-    rivals: Sequence[Design],
-    compared: Sequence[str],
-    by: str,
-    times: Mapping[int, Latency],
-    is_narrowed: bool,
-) -> dict[int, str]:
-    """Return the reason of each design, by its id, among those that replace the same."""
-    if all(design.of_front for design in rivals):
-        compared = [*compared, *(name for name in _FURTHER if name not in compared)]
-    order = [by, *(name for name in compared if name != by)]
+# Of designs that replace the same: the values of what is compared.
+_Values = tuple[Fraction | float, ...]
+# Of a design its layers, the places of its kinds, and its block: canonical order.
+_Place = tuple[int, tuple[int, ...], str]
 
-    def value(design: Design, name: str) -> Fraction | float:
-        return _ms(times, design) if name == LATENCY else amount_of(design, name)
 
-    least = {name: min(value(design, name) for design in rivals) for name in order}
-    names = _dominators(rivals, lambda design: [value(design, name) for name in compared])
-    reasons = {}
-    for design, dominator in zip(rivals, names, strict=True):
-        has = [name for name in order if value(design, name) == least[name] < inf]
-        fewest = [AMOUNTS[name][1] for name in has if name in AMOUNTS]
-        parts = ["least latency"] * (LATENCY in has)
+@dataclass(slots=True)
+class _Rivals:
+    """What designs that replace the same have: few values, no design.
+
+    `least`: of each amount. `firsts`: of designs of equal amounts the place of the first, and its
+    composition. `dominators`: by what is compared, filled in when all designs are there.
+    """
+
+    of_front: bool = True
+    least: dict[str, Fraction | float] = field(default_factory=dict)
+    firsts: dict[_Values, tuple[_Place, str]] = field(default_factory=dict)
+    dominators: dict[_Values, str | None] = field(default_factory=dict)
+
+
+class Reasons:
+    """Why designs are where they are: of each what it has least of, and what dominates it.
+
+    All are added, then named, before the first reason is asked for. The arguments are those of
+    `best`. `ms`: of a design its latency, infinite where it is not known.
+    """
+
+    def __init__(
+        self,
+        by: str,
+        floors: Floors = NO_FLOORS,
+        peak_memory: PeakMemory | None = None,
+        latency: BlockLatency | None = None,
+    ) -> None:
+        """Begin without designs."""
+        compared = [
+            *AMOUNTS,
+            *[PEAK_MEMORY] * (by == PEAK_MEMORY or peak_memory is not None),
+            *[LEAST_FAN_IN] * (by == LEAST_FAN_IN or bool(floors)),
+            *[LATENCY] * (latency is not None),
+        ]
+        self._by = by
+        self._compared = len(compared)
+        # Those of designs that are all rows of fronts come last.
+        self._names = [*compared, *(name for name in _FURTHER if name not in compared)]
+        self._rivals: dict[tuple[Any, ...], _Rivals] = {}
+
+    def add(self, design: Design, ms: Fraction | float = inf) -> None:
+        """Add a design."""
+        rivals = self._rivals.get(design.replaces)
+        if rivals is None:
+            rivals = self._rivals[design.replaces] = _Rivals()
+        rivals.of_front &= design.of_front
+        values = self._values(design, ms)
+        for name, value in zip(self._names, values, strict=True):
+            rivals.least[name] = min(value, rivals.least.get(name, inf))
+        first = (design.layers, design.kinds_key, str(design.block)), design.composition
+        rivals.firsts[values] = min(first, rivals.firsts.get(values, first))
+
+    @property
+    def replaces(self) -> tuple[tuple[Any, ...], ...]:
+        """What the designs replace."""
+        return tuple(self._rivals)
+
+    @property
+    def compositions(self) -> set[tuple[tuple[Any, ...], str]]:
+        """The compositions that may dominate some, each with what it replaces."""
+        return {
+            (replaces, composition)
+            for replaces, rivals in self._rivals.items()
+            for _, composition in rivals.firsts.values()
+        }
+
+    def name(self, counts: Mapping[tuple[tuple[Any, ...], str], int]) -> None:
+        """Name what dominates, given how many designs are of each of the compositions.
+
+        It is named by its composition, or by its block where several designs are of one.
+        """
+        for replaces, rivals in self._rivals.items():
+            names: dict[_Values, tuple[_Place, str]] = {}
+            for values, (place, composition) in rivals.firsts.items():
+                several = counts[replaces, composition] > 1
+                first = place, place[-1] if several else composition
+                compared = self._of_compared(values, rivals)
+                names[compared] = min(first, names.get(compared, first))
+            rivals.dominators = _first_dominators(names)
+
+    def text(
+        self, design: Design, ms: Fraction | float, is_narrowed: bool, others: str = ""
+    ) -> str:
+        """Return the reason of a design; `others`: what there is to say of its network."""
+        rivals = self._rivals[design.replaces]
+        values = self._values(design, ms)
+        dominator = rivals.dominators[self._of_compared(values, rivals)]
+        compared = self._of_compared(self._names, rivals)
+        least = {
+            name
+            for name, value in zip(compared, values, strict=False)
+            if value == rivals.least[name] < inf
+        }
+        order = [self._by, *(name for name in compared if name != self._by)]
+        fewest = [AMOUNTS[name][1] for name in order if name in least and name in AMOUNTS]
+        parts = ["least latency"] * (LATENCY in least)
         parts += ["fewest " + " and ".join(fewest)] if fewest else []
-        parts += ["least peak memory"] * (PEAK_MEMORY in has)
-        parts += ["greatest least fan-in"] * (LEAST_FAN_IN in has)
+        parts += ["least peak memory"] * (PEAK_MEMORY in least)
+        parts += ["greatest least fan-in"] * (LEAST_FAN_IN in least)
         undominated = "not dominated within these bounds" if is_narrowed else "not dominated"
         parts.append(undominated if dominator is None else f"dominated by {dominator}")
         if design.same_as:
             parts.append(f"cheaper as {design.same_as}")
-        if design.permutation_note:
-            parts.append(design.permutation_note)
-        reasons[id(design)] = "; ".join(parts)
-    return reasons
+        return "; ".join(filter(None, [*parts, design.permutation_note, others]))
+
+    def _values(self, design: Design, ms: Fraction | float) -> _Values:
+        return tuple(ms if name == LATENCY else amount_of(design, name) for name in self._names)
+
+    def _of_compared(self, values: Sequence[Any], rivals: _Rivals) -> tuple[Any, ...]:
+        """Return the values of what is compared, of all amounts."""
+        return tuple(values[: None if rivals.of_front else self._compared])
 
 
 def _dominators(
@@ -484,14 +563,23 @@ def _dominators(
         name = design.composition if several[design.composition] == 1 else str(design.block)
         place = design.layers, tuple(order[kind] for kind in design.kinds), name
         first[key] = min(first.get(key, (place, name)), (place, name))
+    dominators = _first_dominators(first)
+    return [dominators[key] for key in keys]
+
+
+def _first_dominators(first: Mapping[_Values, tuple[Any, str]]) -> dict[_Values, str | None]:
+    """Return for each amounts the name of the first that are no worse in all and better in one.
+
+    `first`: of each amounts a key of their order, and a name.
+    """
     distinct = sorted(first, key=lambda key: first[key])
     matrix = np.array([[float(value) for value in key] for key in distinct])
-    dominators: dict[Any, str | None] = {}
+    dominators: dict[_Values, str | None] = {}
     for index, key in enumerate(distinct):
         no_worse = (matrix <= matrix[index]).all(axis=1)
         no_worse[index] = False  # the rest differ somewhere, so no worse is better in one
         dominators[key] = first[distinct[int(no_worse.argmax())]][1] if no_worse.any() else None
-    return [dominators[key] for key in keys]
+    return dominators
 
 
 # What the next better design would cost.

@@ -1,7 +1,9 @@
 """`ifspace best`: which block of a catalogue to use."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 # What can be compared first: `choose.BY`, without importing it.
 BY: Final = ("params", "macs", "activations", "layers", "peak-memory", "least-fan-in", "latency")
+# Rows of files that are written at a time.
+PIECE: Final = 1000
 # What other choices of a composition may have.
 _MAY_DIFFER: Final = {
     "params": "fewer params",
@@ -124,16 +128,15 @@ def command(
 
     CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`, or the folder or URL of a run in
     parts; of more than 100,000 rows they are read some at a time, and only those that the table is
-    about are held. Several, such as those of the widths of a network, are read as one. Bounds
-    include their value and may end in k, M or G. Of blocks that are the same network, up to the
-    order of channels, one is
-    listed: the one with the fewest layers; --all lists every one, with a
-    number for each network. A block is dominated by another
-    that is no worse in parameters, MACs, activations and layers, and in latency, peak memory and
-    least fan-in where they are asked for, and better in at least one: `why`
-    compares the blocks within the bounds and kinds, `dominated_by` in JSON and CSV those of the
-    whole catalogue. Latencies are of the fastest form
-    of each block that they know: as is, collapsed, or fused.
+    about are held; JSON and CSV have all, which are sorted in temporary files. Several, such as
+    those of the widths of a network, are read as one. Bounds include their value and may end in k,
+    M or G. Of blocks that are the same network, up to the order of channels, one is listed: the
+    one with the fewest layers; --all lists every one, with a number for each network. A block is
+    dominated by another that is no worse in parameters, MACs, activations and layers, and in
+    latency, peak memory and least fan-in where they are asked for, and better in at least one:
+    `why` compares the blocks within the bounds and kinds, `dominated_by` in JSON and CSV those of
+    the whole catalogue. Latencies are of the fastest form of each block that they know: as is,
+    collapsed, or fused.
 
     Floors are of the search: a catalogue has the cheapest choice of each composition, and answers
     for floors that it was made with, or if all of its entries have them; a front answers for every
@@ -143,14 +146,14 @@ def command(
     and no file, when no entry is within them.
     """
     from ifspace.catalogue import best, load
-    from ifspace.catalogue.best_text import BestReport
+    from ifspace.catalogue.best_text import BestReport, csv_pieces, json_pieces
     from ifspace.catalogue.choose import AMOUNTS, next_better, tight_bounds, together, usable
     from ifspace.catalogue.design import one_a_network
     from ifspace.catalogue.lazily import Question, count_entries, long_catalogues, needed
+    from ifspace.catalogue.ranking import LongRanking
     from ifspace.catalogue.setting import option_text
     from ifspace.latency import at_side
     from ifspace.memory import BYTES
-    from ifspace.serialize import json_text
     from ifspace.values import listed
 
     peak = _peak_memory(peak_memory, side, dtype)
@@ -178,8 +181,8 @@ def command(
         latency=time_of,
         latency_ms=latency_budget_ms,
     )
-    shown_alone = top is not None or output.format == "table"
-    long = long_catalogues(catalogues, check) if shown_alone else None
+    in_memory = top is None and "markdown" in output.formats
+    long = None if in_memory else long_catalogues(catalogues, check)
     if long is not None:
         designs_on_file = together(needed(long, criteria))
     else:
@@ -189,9 +192,15 @@ def command(
         designs_on_file = together([load(path, check, most) for path in catalogues])
     choices = best(designs_on_file, by=by, every_row=every_row, **question)
     entries, widths = len(choices), {design.replaces[:2] for design, _ in choices}
-    if long is not None and top is None:
+    ranking = None
+    if long is not None and top is None and choices:
         # Beyond the first rows those of a long catalogue are not there.
-        choices, entries = choices[:limit], count_entries(long, criteria)
+        choices = choices[:limit]
+        if output.formats == {"table"}:
+            entries = count_entries(long, criteria)
+        else:
+            ranking = LongRanking(long, criteria)
+            entries, widths = len(ranking), {replaced[:2] for replaced in ranking.replaces}
     # The widths are in the order of the files.
     by_widths: dict[Any, list[tuple[Design, str]]] = (
         {design.replaces: [] for design in designs_on_file.designs} if top else {}
@@ -200,6 +209,7 @@ def command(
         by_widths.setdefault(design.replaces if top else None, []).append((design, reason))
     groups = [group[:top] for group in by_widths.values()]
     rows = [row for group in groups for row in group]
+    every: Collection[tuple[Design, str]] = rows if ranking is None else ranking
     trades: Sequence[Sequence[Trade]] = ()
     if top is not None:
         others = usable(designs_on_file.designs, kinds)
@@ -219,28 +229,37 @@ def command(
         several,
         evidence,
     )
+
+    def reports() -> Iterable[BestReport]:
+        """Yield the rows of files, those of a long catalogue some at a time."""
+        if ranking is None:
+            return [report]
+        pairs = iter(ranking)
+        pieces = iter(lambda: tuple(islice(pairs, PIECE)), ())
+        return (replace(report, rows=piece) for piece in pieces)
+
     output.emit(
         {
             "table": report.text,
-            "json": lambda: json_text({"designs": report.records()}),
-            "csv": report.csv,
+            "json": lambda: json_pieces(reports()),
+            "csv": lambda: csv_pieces(reports()),
             "markdown": report.markdown,
         },
-        keep=bool(rows),
+        keep=bool(entries),
     )
     compared = {by, *(name for name in ("params", "macs") if bounds[name])}
     if source is not None:
-        for note in latency_notes(source, side, [(x.sized, x.stride) for x, _ in rows]):
+        for note in latency_notes(source, side, ((x.sized, x.stride) for x, _ in every)):
             output.note(note)
     if top is None and len(widths) > 1:
         output.note(
             f"the rows are for {len(widths)} widths; --channels picks one, --top answers for each"
         )
-    for note in _notes(designs_on_file, [design for design, _ in rows], compared):
+    for note in _notes(designs_on_file, (design for design, _ in every), compared):
         output.note(note)
     if top is None and entries > limit and output.format == "table":
         output.note(f"{limit} of {entries} entries within the bounds; --limit shows more")
-    if not rows:
+    if not entries:
         names = ", ".join(Path(path).name for path in catalogues)
         tight = tight_bounds(designs_on_file, **question)
         values = [option_text(name, value) for name, value in tight.nearest.items()]
@@ -280,7 +299,7 @@ def _peak_memory(most: str | None, side: int | None, dtype: str | None) -> "Peak
 
 
 def _notes(
-    catalogue: "Catalogue", designs: Sequence["Design"], compared: set[str]
+    catalogue: "Catalogue", designs: Iterable["Design"], compared: set[str]
 ) -> Iterator[str]:
     """Yield what to know of the chosen designs, given the amounts that were bounded or compared."""
     from ifspace.catalogue.design import permutation_notes

@@ -236,6 +236,19 @@ class LongCatalogue:
                 yield begin, index, replaced[_as_texts(cells[begin])]
                 begin = index
 
+    def designs(self) -> Iterator[Design]:
+        """Yield all rows, whole, in the order of the catalogue, few of them in memory.
+
+        Raises: CatalogueError where the catalogue is damaged.
+        """
+        if self._shards is not None:
+            yield from self._shards.designs()
+            return
+        for fragment, _ in self._fragments:
+            for batch in self._batches(fragment, list(COLUMNS), None):
+                for start in range(0, len(batch), dataset.PART_ROWS):
+                    yield from from_columns(batch.slice(start, dataset.PART_ROWS).to_pydict())
+
     def fetch(self, condition: Any) -> list[Design]:
         """Return the rows that meet a condition, whole, in the order of the catalogue.
 

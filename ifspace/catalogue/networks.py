@@ -115,16 +115,16 @@ class RowsFile:
         finalize(self, self._file.close)
         self._end = 0
 
-    def write(self, rows: Sequence[Any]) -> "_Rows":
-        """Write rows behind those that are there; return them, to be read.
+    def write(self, rows: Sequence[Any], read: int = _READ) -> "StoredRows":
+        """Write rows behind those that are there; return them, to be read `read` at a time.
 
         Raises: OutputError where they cannot be written.
         """
         start = self._end
         try:
             self._file.seek(start)
-            for first in range(0, len(rows), _READ):
-                pickle.dump(rows[first : first + _READ], self._file)
+            for first in range(0, len(rows), read):
+                pickle.dump(rows[first : first + read], self._file)
             self._file.flush()
             self._end = self._file.tell()
         except OSError as error:
@@ -134,7 +134,7 @@ class RowsFile:
                 allowed="a temporary folder with room for about 300 bytes of each block",
                 remedy="set TMPDIR to another one",
             ) from None
-        return _Rows(self, start, self._end)
+        return StoredRows(self, start, self._end)
 
     def read(self, place: int) -> tuple[list[Any], int]:
         """Return the rows that were written together at a place, and the place behind them."""
@@ -144,11 +144,11 @@ class RowsFile:
 
     def __iter__(self) -> Iterator[Any]:
         """Yield all rows in the order in which they were written."""
-        return iter(_Rows(self, 0, self._end))
+        return iter(StoredRows(self, 0, self._end))
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class StoredRows:
     """Rows of a file, from a place to another."""
 
     file: RowsFile

@@ -1,6 +1,6 @@
 """`--latency` of the commands: its options, and what it reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -137,20 +137,24 @@ class LatencyColumns:
 
 
 def latency_notes(
-    source: "LatencySource", side: int | None, cases: Sequence[tuple["SizedBlock", int]]
+    source: "LatencySource", side: int | None, cases: Iterable[tuple["SizedBlock", int]]
 ) -> tuple[str, ...]:
     """Return what to know of the latencies of blocks, each with its stride.
 
     What they hold under, those that are extrapolated, and how many blocks have none, and why.
     `side`: as of `ifspace.latency.at_side`.
     """
-    sides = (source.side_of(*case) if side is None else side for case in cases)
-    pairs = zip(cases, sides, strict=True)
-    return notes_at_sides(source, [(block, pixels, stride) for (block, stride), pixels in pairs])
+    return notes_at_sides(
+        source,
+        (
+            (block, source.side_of(block, stride) if side is None else side, stride)
+            for block, stride in cases
+        ),
+    )
 
 
 def notes_at_sides(
-    source: "LatencySource", cases: Sequence[tuple["SizedBlock", int | None, int]]
+    source: "LatencySource", cases: Iterable[tuple["SizedBlock", int | None, int]]
 ) -> tuple[str, ...]:
     """Return the same of blocks with the side of their output in pixels and their stride.
 
@@ -159,22 +163,26 @@ def notes_at_sides(
     from ifspace.latency import bench_command, shape_text
     from ifspace.values import listed
 
-    latencies = [
-        None if pixels is None else source.find(block, pixels, stride)
-        for block, pixels, stride in cases
-    ]
-    unknown = [case for case, time in zip(cases, latencies, strict=True) if time is None]
+    # One that is measured, one that is extrapolated and one that is not known say it all.
+    latencies: dict[bool | None, Latency | None] = {}
+    count, unknown = 0, 0
     lacking: set[str] = set()
-    shapes: list[str] = []
-    for block, pixels, stride in unknown:
+    shapes: dict[str, None] = {}
+    for block, pixels, stride in cases:
+        count += 1
+        latency = None if pixels is None else source.find(block, pixels, stride)
+        latencies.setdefault(latency and latency.extrapolated, latency)
+        if latency is not None:
+            continue
+        unknown += 1
         if pixels is not None:
             lacking |= source.lacks(block, pixels, stride)
             if (block.channels, block.out_channels, pixels, stride) not in source.shapes:
-                shapes.append(shape_text(block, pixels, stride))
+                shapes.setdefault(shape_text(block, pixels, stride))
     notes = [source.about]
-    if any(latencies) or not lacking:
-        notes += LatencyColumns(latencies).notes
-    if lacking or 0 < len(unknown) < len(cases):
+    if any(latencies.values()) or not lacking:
+        notes += LatencyColumns(list(latencies.values())).notes
+    if lacking or 0 < unknown < count:
         reason = ""
         if lacking:
             reason = f": the model has no time for {listed(sorted(lacking))}"
@@ -182,8 +190,8 @@ def notes_at_sides(
             if any(name.endswith(" compiled") for name in lacking):
                 reason += ": it was fitted before the compiled kernels"
             reason += "; run `ifspace bench` again"
-        verb = "has" if len(unknown) == 1 else "have"
-        notes.append(f"{len(unknown):,} of {len(cases):,} blocks {verb} no latency{reason}")
+        verb = "has" if unknown == 1 else "have"
+        notes.append(f"{unknown:,} of {count:,} blocks {verb} no latency{reason}")
     if shapes and not lacking:
         notes.append(f"shapes that --latency lacks are measured by `{bench_command(shapes)}`")
     return tuple(notes)

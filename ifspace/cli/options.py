@@ -27,7 +27,8 @@ from ifspace.values import (
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 # How the answer looks in each format; only the one that is asked for is made.
-Forms = Mapping[str, Callable[[], str]]
+# Text, or pieces of it.
+Forms = Mapping[str, Callable[[], str | Iterable[str]]]
 
 NO_ANSWER: Final = 3
 TIME_RAN_OUT: Final = 4
@@ -111,7 +112,22 @@ SECONDS: Final = Parsed(decimal, "seconds such as 0.5 or 90")
 MILLISECONDS: Final = Parsed(ratio_from_zero, "milliseconds such as 1.5 or 20")
 MILLISECONDS_OR_SHARE: Final = Parsed(ratio_or_share, f"milliseconds such as 1.5 or 20, {SHARES}")
 DECIMAL: Final = Parsed(decimal, "numbers from 0 such as 0.5 or 3")
-FILE: Final = click.Path(path_type=Path)
+
+
+class File(click.Path):
+    """A file or folder of this machine, as a Path.
+
+    >>> File(path_type=Path).convert("s3://bucket/a.csv", None, None)
+    Traceback (most recent call last):
+    click.exceptions.BadParameter: got 's3://bucket/a.csv'; allowed: a file of this machine, no URL
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        # A Path of a URL would lose one of its slashes.
+        if isinstance(value, str) and "://" in value:
+            self.fail(f"got {shown(value)}; allowed: a file of this machine, no URL", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Place(click.ParamType[Any]):
@@ -144,6 +160,7 @@ def _share(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
+FILE: Final = File(path_type=Path)
 PLACE: Final = Place()
 SHARE: Final = Parsed(_share, "i/n such as 1/8, the first of eight")
 
@@ -351,7 +368,22 @@ class Output:
 
     def print(self, forms: Forms) -> None:
         """Print the answer on stdout in the format asked for."""
-        click.echo(forms[self.format](), nl=False)
+        for piece in _pieces(forms[self.format]()):
+            click.echo(piece, nl=False)
+
+    @property
+    def formats(self) -> set[str]:
+        """The formats that are made: of the file, if any, and of what is printed."""
+        formats = set() if self.out is None else {_SUFFIXES.get(self.out.suffix.lower(), "")}
+        return formats | ({self.format} if self.prints else set())
+
+    @property
+    def prints(self) -> bool:
+        """Whether the answer is printed: a file is enough with --quiet.
+
+        It is answer enough too where stdout was closed, as by a daemon.
+        """
+        return self.out is None or (not self.quiet and sys.stdout.writable())
 
     def emit(self, forms: Forms, *, keep: bool = True) -> None:
         """Write the answer to the file, if any, and print it; with --quiet a file is enough.
@@ -364,11 +396,10 @@ class Output:
         if self.out is not None and form is not None and keep:
             from ifspace.storage import replacing
 
-            text = forms[form]()
-            with replacing(self.out) as file:
-                file.write_text(text, encoding="utf-8")
-        # A file is answer enough where stdout was closed, as by a daemon.
-        if self.out is None or (not self.quiet and sys.stdout.writable()):
+            pieces = _pieces(forms[form]())
+            with replacing(self.out) as file, file.open("w", encoding="utf-8") as opened:
+                opened.writelines(pieces)
+        if self.prints:
             self.print(forms)
 
     def check(self) -> None:
@@ -418,6 +449,10 @@ def no_plan(context: click.Context, message: str, time_ran_out: bool) -> None:
     """Say on stderr why there is no plan, and end with the exit status that tells the reasons."""
     say(message)
     context.exit(TIME_RAN_OUT if time_ran_out else NO_ANSWER)
+
+
+def _pieces(text: str | Iterable[str]) -> Iterable[str]:
+    return (text,) if isinstance(text, str) else text
 
 
 def _form_of(path: Path, forms: Forms) -> str:

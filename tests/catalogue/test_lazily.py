@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from ifspace.catalogue import Catalogue, best, dataset, lazily, load, one_a_network, save
+from ifspace.catalogue import (
+    Catalogue,
+    best,
+    command,
+    dataset,
+    lazily,
+    load,
+    one_a_network,
+    ranking,
+    save,
+)
 from ifspace.catalogue.choose import (
     AMOUNTS,
     BY,
@@ -185,6 +195,46 @@ def test_best_prints_the_same_of_long_catalogues(
         assert len(set(outputs)) == 1
     monkeypatch.setattr(lazily, "LONG", 0)
     assert run("best", folder / "whole.parquet", "--check").status == 0
+
+
+def test_files_of_long_catalogues_have_every_entry(
+    tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorter = EnumerationSetting(channels=8, max_len=3)
+    front = EnumerationSetting(channels=16, max_len=2, front=True)
+    wide = EnumerationSetting(channels=8, out_channels=16, max_len=3)
+    run_in_folder([shorter], tmp_path / "run", jobs=1)
+    save(enumerate_designs([shorter, wide], jobs=1), tmp_path / "two.parquet")
+    save(enumerate_designs([front], jobs=1), tmp_path / "front.parquet")
+    (tmp_path / "times.csv").write_text(
+        "block,C,F,side,stride,batch,device,dtype,latency_ms\n"
+        "DW+PW,8,8,14,1,1,cpu,float32,2\nGC(2)+PW,8,8,14,1,1,cpu,float32,1.5\n"
+    )
+    monkeypatch.setattr(ranking, "HELD", 7)
+    monkeypatch.setattr(ranking, "FILES", 3)
+    monkeypatch.setattr(ranking, "_READ", 2)
+    monkeypatch.setattr(command, "PIECE", 4)
+    monkeypatch.chdir(tmp_path)
+    latency = ("--latency", "times.csv", "--by", "latency", "--side", "14")
+    for words in (
+        # Rows that an earlier catalogue has count once.
+        ("run", "two.parquet", "front.parquet"),
+        ("two.parquet", "--all", "--by", "activations", "--params", "90", "--evidence"),
+        ("front.parquet", "--by", "peak-memory", "--side", "7", "--dtype", "int8"),
+        ("run", *latency),
+        ("two.parquet", "--params", "1"),
+    ):
+        answers = []
+        for long in (0, 10**6):
+            monkeypatch.setattr(lazily, "LONG", long)
+            for form, other in (("json", "csv"), ("csv", "json")):
+                Path(f"rows.{other}").unlink(missing_ok=True)
+                ended = run("best", *words, "--format", form, "--out", f"rows.{other}")
+                file = Path(f"rows.{other}")
+                text = file.read_text() if file.exists() else ""
+                answers.append((form, ended.status, ended.out, ended.err, text))
+        assert answers[:2] == answers[2:]
+        assert answers[0][2] == answers[1][4] or not answers[0][4]
 
 
 def test_rows_of_long_catalogues_are_checked_where_that_is_asked_for(
