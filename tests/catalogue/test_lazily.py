@@ -227,14 +227,12 @@ def test_files_of_long_catalogues_have_every_entry(
         answers = []
         for long in (0, 10**6):
             monkeypatch.setattr(lazily, "LONG", long)
-            for form, other in (("json", "csv"), ("csv", "json")):
-                Path(f"rows.{other}").unlink(missing_ok=True)
-                ended = run("best", *words, "--format", form, "--out", f"rows.{other}")
-                file = Path(f"rows.{other}")
-                text = file.read_text() if file.exists() else ""
-                answers.append((form, ended.status, ended.out, ended.err, text))
-        assert answers[:2] == answers[2:]
-        assert answers[0][2] == answers[1][4] or not answers[0][4]
+            file = Path(f"rows-{long}.csv")
+            file.unlink(missing_ok=True)
+            ended = run("best", *words, "--format", "json", "--out", file)
+            text = file.read_text() if file.exists() else ""
+            answers.append((ended.status, ended.out, ended.err.replace(file.name, ""), text))
+        assert answers[0] == answers[1]
 
 
 def test_rows_of_long_catalogues_are_checked_where_that_is_asked_for(
