@@ -1,6 +1,6 @@
 """`ifspace best`: which block of a catalogue to use."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -209,7 +209,7 @@ def command(
         by_widths.setdefault(design.replaces if top else None, []).append((design, reason))
     groups = [group[:top] for group in by_widths.values()]
     rows = [row for group in groups for row in group]
-    every: Collection[tuple[Design, str]] = rows if ranking is None else ranking
+    every: Iterable[tuple[Design, str]] = rows if ranking is None else ranking
     trades: Sequence[Sequence[Trade]] = ()
     if top is not None:
         others = usable(designs_on_file.designs, kinds)

@@ -131,7 +131,7 @@ class RowsFile:
             raise OutputError.because(
                 "temporary files cannot be written",
                 got=error.strerror or type(error).__name__,
-                allowed="a temporary folder with room for about 300 bytes of each block",
+                allowed="a temporary folder with room for about 700 bytes of each block",
                 remedy="set TMPDIR to another one",
             ) from None
         return StoredRows(self, start, self._end)

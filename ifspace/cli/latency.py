@@ -171,7 +171,7 @@ def notes_at_sides(
     for block, pixels, stride in cases:
         count += 1
         latency = None if pixels is None else source.find(block, pixels, stride)
-        latencies.setdefault(latency and latency.extrapolated, latency)
+        latencies.setdefault(None if latency is None else latency.extrapolated, latency)
         if latency is not None:
             continue
         unknown += 1

@@ -27,8 +27,9 @@ from ifspace.values import (
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 # How the answer looks in each format; only the one that is asked for is made.
-# Text, or pieces of it.
-Forms = Mapping[str, Callable[[], str | Iterable[str]]]
+Forms = Mapping[str, Callable[[], str]]
+# The same, as text or as pieces of it.
+Pieces = Mapping[str, Callable[[], str | Iterable[str]]]
 
 NO_ANSWER: Final = 3
 TIME_RAN_OUT: Final = 4
@@ -366,7 +367,7 @@ class Output:
         if not self.quiet:
             say(text)
 
-    def print(self, forms: Forms) -> None:
+    def print(self, forms: Pieces) -> None:
         """Print the answer on stdout in the format asked for."""
         for piece in _pieces(forms[self.format]()):
             click.echo(piece, nl=False)
@@ -385,7 +386,7 @@ class Output:
         """
         return self.out is None or (not self.quiet and sys.stdout.writable())
 
-    def emit(self, forms: Forms, *, keep: bool = True) -> None:
+    def emit(self, forms: Pieces, *, keep: bool = True) -> None:
         """Write the answer to the file, if any, and print it; with --quiet a file is enough.
 
         With `keep` false no file is written: there is nothing to keep.
@@ -455,7 +456,7 @@ def _pieces(text: str | Iterable[str]) -> Iterable[str]:
     return (text,) if isinstance(text, str) else text
 
 
-def _form_of(path: Path, forms: Forms) -> str:
+def _form_of(path: Path, forms: Pieces) -> str:
     from ifspace.errors import OutputError
 
     form = _SUFFIXES.get(path.suffix.lower(), "")
