@@ -209,7 +209,7 @@ def narrow(
     >>> model = nn.Sequential(nn.Conv2d(8, 64, 3), nn.ReLU(), nn.Conv2d(64, 8, 1))
     >>> small = narrow(model, (8, 16, 16), Budgets(params="60%"))
     >>> small.plan
-    <Narrowing of 1 of 1 widths: 5,192 to 2,600 parameters, 1,003,520 to 501,760 MACs>
+    <Narrowing of 1 of 1 width: 5,192 to 2,600 parameters, 1,003,520 to 501,760 MACs>
     >>> small.model[0]
     Conv2d(8, 32, kernel_size=(3, 3), stride=(1, 1))
 

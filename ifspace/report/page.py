@@ -552,8 +552,9 @@ def _units(units: tuple[int, ...]) -> str:
     >>> _units((1, 1, 1)), _units((1, 10, 10))
     ('3 convolutions', '1 + 10 + 10 convolutions')
     """
-    count = str(len(units)) if set(units) == {1} else " + ".join(map(str, units))
-    return counted(int(count), "convolution")
+    if set(units) == {1}:
+        return counted(len(units), "convolution")
+    return f"{' + '.join(map(str, units))} convolutions"
 
 
 def _kernels(results: Results) -> Iterator[tuple[str, Spec]]:
