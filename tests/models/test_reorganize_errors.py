@@ -51,7 +51,7 @@ class Indexed(nn.Module):
     ("model", "message"),
     [
         (nn.Sequential(conv(3, 3), nn.MaxPool2d(2)), "^no unit of the network can move: got 1 sta"),
-        (conv(3, 3), "^no unit of the network can move: got 1 stages without one; allowed: units "),
+        (conv(3, 3), "^no unit of the network can move: got 1 stage without one; allowed: units "),
         (nn.Sequential(nn.Flatten(), nn.Linear(3072, 3)), "^a network without convolutions: got 1"),
         (3, "^wrong model: got int"),
         (Counts(), "got 2 .*; unchanged, as a part whose forward fails at other depths: layers.0"),
