@@ -227,9 +227,10 @@ def page(rows: Sequence[dict[str, Any]], about: str) -> list[str]:
         f"Written by {about}.",
         f"All compositions of six kinds at C = {CHANNELS}, to each length, as a run in a folder: "
         "`ifspace enumerate -C 64 --max-len N --out FOLDER`. *Processor s*: of all processes "
-        "together, parts that an interruption lost included. *Peak MiB*: of all processes "
-        "together, pages that they share counted in each. *Checked*: designs of a sample that "
-        "pass the rules by code that knows no search.",
+        "together, parts that an interruption lost included. *Wall s*: by the clock, beside what "
+        "else the machine did. *Peak MiB*: of all processes together, pages that they share "
+        "counted in each. *Checked*: designs of a sample that pass the rules by code that knows no "
+        "search. The commits of each run are in the table of numbers, long-words.csv.",
         Table(
             tuple(
                 f">{name}"
