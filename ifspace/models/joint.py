@@ -267,8 +267,8 @@ def plan_redesign(
             remedy="give latencies too",
             argument="latency_budget_ms",
         )
-    known = {name: x for name, x in amounts.items() if x is not None}
-    is_kept = known.keys() >= set(budgets.bounded) and not budgets.exceeded(known)
+    present = {name: x for name, x in amounts.items() if x is not None}
+    is_kept = present.keys() >= set(budgets.bounded) and not budgets.exceeded(present)
     if is_kept and objective in _KEEPING and freedom.widen == 1:
         plan, counts = _unchanged(parts, budgets, objective)
         copy = narrowed_copy(parts, plan, counts, importance)
@@ -746,9 +746,9 @@ def _refused(
     The narrowest widths, without units that may go, and with the cheapest block of each layer are
     below every plan, with blocks of any fan-in where that may be lowered.
     """
-    known = amounts_of(parts.trace, budgets.dtype) | {"latency_ms": parts.latency_ms}
+    present = amounts_of(parts.trace, budgets.dtype) | {"latency_ms": parts.latency_ms}
     limits = {name: x for name, x in budgets.limits.items() if name in (*_SUMMED, "latency_ms")}
-    if not any(x < _FAR * (known.get(name) or 0) for name, x in limits.items()):
+    if not any(x < _FAR * (present.get(name) or 0) for name, x in limits.items()):
         return None
     if parts.search.lower_floors:
         search = replace(parts.search, floors=parts.search.floors.but("least_fan_in", 1))

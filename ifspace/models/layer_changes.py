@@ -101,5 +101,5 @@ def _ms(layers: list[TracedLayer], source: LatencySource | None) -> float | None
         for layer in layers
         if layer.conv.writes and not layer.is_linear
     ]
-    known = [float(time.ms) for time in times if time is not None]
-    return sum(known) if len(known) == len(times) else None
+    latencies = [float(time.ms) for time in times if time is not None]
+    return sum(latencies) if len(latencies) == len(times) else None

@@ -91,16 +91,16 @@ def read_plan(path: Path) -> tuple[PlannedBlock, ...] | PlannedDesign:
 def _design(path: Path, text: str, values: dict[str, Any]) -> PlannedDesign:
     """Return the design of a plan."""
     name = "design" if values.get("design") else "widths"
-    found = re.search(rf'"{name}"\s*:\s*{{', text)
+    begin = re.search(rf'"{name}"\s*:\s*{{', text)
     design = values[name]
-    if found is None or not isinstance(design, dict):
+    if begin is None or not isinstance(design, dict):
         raise _unreadable(path, f"no object `{name}`")
     parts = {}
     for key in ("groups", "removed", "blocks"):
         entries = design.get(key, [])
         if not isinstance(entries, list):
             raise _unreadable(path, f"no list `{key}` in `{name}`")
-        start = text.find(f'"{key}"', found.end())
+        start = text.find(f'"{key}"', begin.end())
         lines = _lines(text, start + len(key) + 2) if entries else iter(())
         parts[key] = entries, [f"{path.name}, line {line}" for line in lines], start
     widths = tuple(_width(entry, place) for entry, place in zip(*parts["groups"][:2], strict=True))

@@ -69,8 +69,8 @@ def options_of(way: str, **others: Any) -> dict[str, Any]:
 
 def test_every_option_is_in_the_table() -> None:
     names = {parameter.name for parameter in command.params}
-    known = {*ALWAYS, *SAYS, "objective", "latency_budget_ms", "floors"}
-    assert names <= known, names - known
+    tabled = {*ALWAYS, *SAYS, "objective", "latency_budget_ms", "floors"}
+    assert names <= tabled, names - tabled
 
 
 @pytest.mark.parametrize("way", WAYS)
