@@ -1804,7 +1804,7 @@ def run_panels(x, y, scratch, weights, biases, plan, pixels, begin, end):
     """
     c_in, c_out = word_at(plan, PANEL_C_IN), word_at(plan, PANEL_C_OUT)
     tile, count = word_at(plan, PANEL_TILE), word_at(plan, PANEL_BLOCK_COUNT)
-    windows, each = word_at(plan, PANEL_WINDOWS), word_at(plan, PANEL_EACH)
+    windows, per_window = word_at(plan, PANEL_WINDOWS), word_at(plan, PANEL_EACH)
     for number in range(begin, end):
         first = min(number * tile, pixels - tile)
         x_tile, y_tile = x + 4 * first * c_in, y + 4 * first * c_out
@@ -1822,7 +1822,7 @@ def run_panels(x, y, scratch, weights, biases, plan, pixels, begin, end):
         if windows > 1:
             for pixel in range(tile):
                 place = 4 * pixel * c_out
-                riffle(scratch + place, y_tile + place, windows, each)
+                riffle(scratch + place, y_tile + place, windows, per_window)
 
 
 # Words of `LANES` filters that are packed: the place of their weights, where those are written, and

@@ -225,20 +225,20 @@ def packed_layer(stage: Stage) -> Layer | None:
     if not stage.is_pointwise or stage.shuffle_in or stage.shuffle_out:
         return None
     windows = sorted(stage.windows, key=lambda window: int(window.filters[0]))
-    count, each = len(windows), len(windows[0].filters)
-    if each % LANES or any(len(window.filters) != each for window in windows):
+    count, per_window = len(windows), len(windows[0].filters)
+    if per_window % LANES or any(len(window.filters) != per_window for window in windows):
         return None
     numbers, filters = np.arange(count)[:, None], np.stack([window.filters for window in windows])
-    if np.array_equal(filters, numbers * each + np.arange(each)):
+    if np.array_equal(filters, numbers * per_window + np.arange(per_window)):
         riffled, step = 1, 1
-    elif np.array_equal(filters, numbers + np.arange(each) * count) and _take_turns(count):
+    elif np.array_equal(filters, numbers + np.arange(per_window) * count) and _take_turns(count):
         riffled, step = count, count
     else:
         return None
     blocks, units, begin = [], [], 0
     for number, window in enumerate(windows):
-        first = number * each
-        for place, vectors, lanes in _parts(each):
+        first = number * per_window
+        for place, vectors, lanes in _parts(per_window):
             width = vectors * lanes
             taps = [(int(c), begin + tap * width) for tap, c in enumerate(window.channels)]
             blocks.append(_Block(first + place, _panel(vectors, lanes), tuple(_runs(taps))))
@@ -246,7 +246,7 @@ def packed_layer(stage: Stage) -> Layer | None:
                 source = int(window.filters[place + vector]) * stage.fan_in
                 units.append([source, begin + vector, width])
             begin += width * stage.fan_in
-    return Layer(tuple(blocks), riffled, each, np.array(units, dtype=np.int64), step)
+    return Layer(tuple(blocks), riffled, per_window, np.array(units, dtype=np.int64), step)
 
 
 @lru_cache(maxsize=512)
