@@ -222,8 +222,8 @@ GOALS: Final[Mapping[str, Budgets]] = {
     "50% of the parameters": Budgets(params="50%"),
     "70% of the latency": Budgets(latency_ms="70%"),
 }
-# What `ifspace optimize` does with a budget: alone and with --widths-only beside --measure, with
-# --stages-only and --joint beside --latency MODEL.
+# What `ifspace optimize` does with a budget: alone, with --widths-only and with --joint beside
+# --measure, with --stages-only beside --latency MODEL.
 WAYS: Final[Mapping[str, Callable[[Budgets, Search], OptimizationProblem]]] = {
     "blocks": lambda budgets, _: OptimizationProblem(
         blocks=Blocks(FRONT), budgets=budgets, keep_stages=True, measure=Measurer()
@@ -232,8 +232,8 @@ WAYS: Final[Mapping[str, Callable[[Budgets, Search], OptimizationProblem]]] = {
     "widths": lambda budgets, _: OptimizationProblem(
         budgets=budgets, keep_stages=True, widths=True, measure=Measurer()
     ),
-    "joint": lambda budgets, search: OptimizationProblem(
-        budgets=budgets, joint=Freedom(), search=search
+    "joint": lambda budgets, _: OptimizationProblem(
+        budgets=budgets, joint=Freedom(), measure=Measurer()
     ),
 }
 
@@ -589,8 +589,8 @@ def _write(folder: Path, rows: Mapping[Key, Row], threads: int) -> None:
         "layers, or two where one steps over the number, widths in multiples of 8) at as many "
         "parameters: parameters, MACs and time over the original's, the least times of runs that "
         "take turns. "
-        "*predicted*: the latency that the answer says, of *blocks* and *widths* that of the "
-        "network with `--measure`, of other ways what the model of `ifspace bench` predicts for "
+        "*predicted*: the latency that the answer says, that of the network with `--measure`; of "
+        "*stages* what the model of `ifspace bench` predicts for "
         f"all convolutions ({MODEL}), of which their latency budget is too. *error*: how far the "
         "outputs are from those of the network written as plain torch (`--save net.py`) and, of "
         "narrowed ones, from the original's with the weights of the removed channels set to zero, "
