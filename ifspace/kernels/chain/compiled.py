@@ -1,37 +1,36 @@
-"""Functions that numba compiles once, and whose machine code LLVM loads in milliseconds.
+"""Functions that LLVM compiles once, and whose machine code it loads in milliseconds.
 
-numba's own cache needs all of numba's types and functions before it reads a file, a third of a
-second in every process. So numba is asked for LLVM code alone. The machine code of that is kept in
-the folder that numba would use (see NUMBA_CACHE_DIR), in a file whose name is a key of all that it
+The machine code is kept in NUMBA_CACHE_DIR, as that of the package's other compiled functions, else
+beside the source or in the user's cache folder, in a file whose name is a key of all that it
 depends on: the source, the versions and the processor. A folder that cannot be written to, or a
 damaged file, costs the time to compile again, nothing else.
 """
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes import CFUNCTYPE, c_void_p, cast
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 from threading import RLock
 from typing import Any, Final
 
 import llvmlite
-import numba
 from llvmlite import binding as llvm
 
-SECONDS: Final = 5
+from ifspace.kernels.chain import translation
+from ifspace.kernels.chain.translation import Function, Translation
+
+SECONDS: Final = 3
 REMEDY: Final = "set NUMBA_CACHE_DIR"
 SYMBOL: Final = "ifspace_entry"
 DIGEST: Final = 32
+LEVEL: Final = 3  # of LLVM's optimisation
 HALF_PRECISION: Final = ("__extendhfsf2", "__truncsfhf2")
 LIBGCC: Final = "libgcc_s.so.1"
-config: Final[Any] = numba.config  # made when numba is imported
-
 _log: Final = logging.getLogger("ifspace")
 _lock: Final = RLock()
 
@@ -41,25 +40,20 @@ if hasattr(os, "register_at_fork"):
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
 
-# Compiles a function that another one calls.
-compiled: Final = numba.njit(nogil=True, error_model="numpy")
 
-
-class Entry:
+class Entry(Function):
     """A function of 64-bit integers and addresses, without a result, that several threads run.
 
     Its last two arguments are the `begin` and the `end` of a part of some work, which the threads
     take in turn; an argument `scratch` is the address of memory, of which each thread has its own.
     It is compiled, or loaded, when first used, and runs without Python's global lock.
 
-    Raises: RuntimeError by the first use, where numba or LLVM cannot compile.
+    Raises: RuntimeError by the first use, where LLVM cannot compile.
     """
 
     def __init__(self, function: Callable[..., None]) -> None:
-        self.name = function.__name__
+        super().__init__(function)
         self.source: str = function.__globals__["__file__"]
-        self.arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
-        self._dispatcher: Any = compiled(function)
         self._code: Callable[[int], None] | None = None
         self._address = 0
 
@@ -109,32 +103,28 @@ class Entry:
 
     def module(self, target: Any) -> Any:
         """Return the module of LLVM code with this function alone."""
-        if config.DISABLE_JIT:
-            raise RuntimeError("NUMBA_DISABLE_JIT is set")
-        types = (numba.types.int64,) * len(self.arguments)
-        self._dispatcher.compile(numba.types.void(*types))
-        text = self._dispatcher.inspect_llvm(types)
-        names = re.findall(r"^define .*?@([\w.]+)\(", text, re.MULTILINE)
-        numbas = (name for name in names if not name.startswith(("cfunc.", "_ZN7cpython")))
-        own = next(name for name in numbas if f"{len(self.name)}{self.name}" in name)
-        module = llvm.parse_assembly(text + _entry_code(own, self.arguments))
+        code = Translation()
+        own = code.function(self).name
+        module = llvm.parse_assembly(f"{code.module}\n{_entry_code(own, self.arguments)}")
         module.triple, module.data_layout = target.triple, str(target.target_data)
-        for function in module.functions:
-            if not function.is_declaration and function.name != SYMBOL:
-                function.linkage = "internal"
-        passes = llvm.create_new_module_pass_manager()
-        passes.add_global_dead_code_eliminate_pass()  # numba's entries for Python and C
-        passes.run(module, llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options()))
+        options = llvm.create_pipeline_tuning_options(LEVEL)
+        # All vectors are written as such.
+        options.loop_vectorization = options.slp_vectorization = False
+        builder = llvm.create_pass_builder(target, options)
+        builder.getModulePassManager().run(module, builder)
         return module
 
     def _path(self) -> Path | None:
         """Return the file of the machine code, or None without a folder that can be written to."""
-        try:
-            folder: Any = numba.njit(cache=True)(self._dispatcher.py_func).stats.cache_path
-            sources = [Path(source).read_bytes() for source in (self.source, __file__)]
-        except (AttributeError, OSError, RuntimeError):  # numba: disabled, or no locator available
+        folder = _folder(Path(self.source))
+        if folder is None:
             return None
-        versions = sys.version_info[:2], numba.__version__, llvmlite.__version__, processor()
+        try:
+            files = self.source, __file__, translation.__file__
+            sources = [Path(file).read_bytes() for file in files]
+        except OSError:
+            return None
+        versions = sys.version_info[:2], llvmlite.__version__, processor()
         key = sha256(b"\0".join((*sources, repr(versions).encode()))).hexdigest()
         return Path(folder, f"{self.name}-{key[:DIGEST]}.o")
 
@@ -148,11 +138,26 @@ def target_machine() -> Any:
 
 
 def processor() -> tuple[str, str, str]:
-    """Return triple, name and features of the processor, as numba's settings have them."""
-    features = config.CPU_FEATURES
+    """Return triple, name and features of the processor, or those of numba's settings."""
+    features = os.environ.get("NUMBA_CPU_FEATURES")
     if features is None:
         features = llvm.get_host_cpu_features().flatten()
-    return llvm.get_process_triple(), config.CPU_NAME or llvm.get_host_cpu_name(), features
+    name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
+    return llvm.get_process_triple(), name, features
+
+
+def _folder(source: Path) -> Path | None:
+    """Return the folder of machine code: the first that can be written to, or None."""
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folders = [source.parent / "__pycache__", Path(user, "ifspace")]
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        folders = [Path(chosen, "ifspace")]
+    for folder in folders:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):
+                return folder
+    return None
 
 
 def _load_half_precision() -> None:
@@ -169,9 +174,8 @@ def _load_half_precision() -> None:
 
 
 def _entry_code(name: str, arguments: Sequence[str]) -> str:
-    """Return LLVM code that calls a function of numba's for the parts that no thread has taken.
+    """Return LLVM code that calls a function for the parts that no thread has taken.
 
-    The function's first arguments are the places of a result and of an error; there is neither.
     See `Entry.address` for the words.
     """
     own = arguments[:-2]
@@ -179,14 +183,10 @@ def _entry_code(name: str, arguments: Sequence[str]) -> str:
     places = [f"%p.{n} = getelementptr i64, ptr %words, i64 {i}" for i, n in enumerate(words)]
     loads = [f"%{n} = load i64, ptr %p.{n}" for n in words[:-2]]
     passed = ["%memory" if argument == "scratch" else f"%{argument}" for argument in own]
-    values = ", ".join(
-        ("ptr %result", "ptr %error", *(f"i64 {v}" for v in (*passed, "%begin", "%end")))
-    )
+    values = ", ".join(f"i64 {value}" for value in (*passed, "%begin", "%end"))
     lines = (
         f"define void @{SYMBOL}(ptr %words) {{",
         "start:",
-        "%result = alloca ptr",
-        "%error = alloca ptr",
         *places,
         *loads,
         "%thread = atomicrmw add ptr %p.begun, i64 1 seq_cst",
@@ -202,7 +202,7 @@ def _entry_code(name: str, arguments: Sequence[str]) -> str:
         "%full = add i64 %begin, %size",
         "%is_full = icmp slt i64 %full, %count",
         "%end = select i1 %is_full, i64 %full, i64 %count",
-        f"call i32 @{name}({values})",
+        f'call void @"{name}"({values})',
         "br label %next",
         "done:",
         "ret void",

@@ -1,4 +1,4 @@
-"""Whether compiled loops run here: numba is imported, and the loops compiled, when first needed."""
+"""Whether compiled loops run here: LLVM is loaded, and the loops compiled, when first needed."""
 
 import os
 import warnings
@@ -23,7 +23,7 @@ if hasattr(os, "register_at_fork"):  # here, because the loops may be first need
 
 @cache
 def fault() -> str | None:
-    """Return why numba or the compiled loops do not work, in one line; None if they do.
+    """Return why LLVM or the compiled loops do not work, in one line; None if they do.
 
     They are tried in a thread of its own, where the caller's modes, transforms and default device
     are not: the answer holds for the whole process.
@@ -50,13 +50,13 @@ def _fault_here() -> str | None:
 
 @cache
 def layers() -> ModuleType | None:
-    """Return the module of compiled layers; None, with one warning, where numba does not work."""
+    """Return the module of compiled layers; None, with one warning, where LLVM does not work."""
     if (reason := fault()) is not None:
         note = IfspaceError.because(
             "thin layers run by torch's operators, slower than compiled",
-            got=f"numba does not work here ({reason})",
-            allowed="numba 0.62 or newer",
-            remedy="reinstall numba",
+            got=f"LLVM does not work here ({reason})",
+            allowed="llvmlite 0.45 or newer",
+            remedy="reinstall llvmlite",
         )
         warnings.warn(str(note), stacklevel=2)
         return None

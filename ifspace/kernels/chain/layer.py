@@ -45,7 +45,7 @@ def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
 def check() -> None:
     """Compile the loops, if that has not been done, and compute a layer.
 
-    Raises: ArithmeticError for a wrong result, and whatever numba raises.
+    Raises: ArithmeticError for a wrong result, and whatever LLVM raises.
     """
     x = torch.arange(48, dtype=torch.float32).view(1, 3, 4, 4)
     if not torch.equal(forward(x, torch.ones(2), None, Stage(3, 2, 1, 1)), x[:, :2]):

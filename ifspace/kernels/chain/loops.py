@@ -1,4 +1,4 @@
-"""The compiled loops of a chain: explicit vectors, written as LLVM code through numba.
+"""The compiled loops of a chain: explicit vectors, written as LLVM code.
 
 Every stage is the same loop. A *block* is one, two or four filters that read the same channels; a
 *tap* is an offset into the source, of one channel and one pixel of the kernel. For a few vectors of
@@ -12,10 +12,10 @@ vector of the source is loaded once for all filters of the block, each weight is
 
 Other activations run through the output of a stage afterwards: a function called inside the loop
 would take the registers. No zeros are multiplied, and no array is compared with another for
-overlap, which is where numba's own vectorisation gives up.
+overlap.
 
 All that is compiled stands here: `ifspace.kernels.chain.compiled` keeps the machine code on disk,
-under a key made of this file and the processor.
+under a key made of the code and the processor.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,17 +23,24 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from ifspace.kernels.chain.compiled import Entry, compiled, processor
+from ifspace.kernels.chain.compiled import Entry, processor
+from ifspace.kernels.chain.translation import (
+    INT64,
+    Function,
+    Piece,
+    Turn,
+    counting,
+    declared,
+    integer,
+    slot,
+    slot_with,
+)
 
 # Numbers of a vector: of a register with AVX-512, of two of ARM's, of one of AVX2.
 LANES: Final = 16 if "+avx512f" in processor()[2].split(",") else 8
 FLOAT: Final = ir.FloatType()
 INT32: Final = ir.IntType(32)
-INT64: Final = ir.IntType(64)
 VECTOR: Final = ir.VectorType(FLOAT, LANES)
 
 # Kinds of elements of a tensor. Those of 16 bits are moved as integers.
@@ -89,15 +96,6 @@ LIMITS, SILU, HARDSWISH = 0, 1, 2
 # ---- pieces of LLVM code
 
 
-def _int(value: int) -> Any:
-    return ir.Constant(INT64, value)
-
-
-def _nothing() -> Any:
-    """Return the value of a function that has none."""
-    return ir.Constant(ir.IntType(8).as_pointer(), None)
-
-
 def _at(builder: Any, base: Any, index: Any, kind: Any = FLOAT) -> Any:
     """Return the pointer to element `index` of the array at an address."""
     return builder.gep(builder.inttoptr(base, kind.as_pointer()), [index])
@@ -124,7 +122,7 @@ def _load(builder: Any, base: Any, index: Any, stride: int = 1) -> Any:
 
     if stride == 1:
         return load(index)
-    both = load(index), load(builder.add(index, _int(LANES)))
+    both = load(index), load(builder.add(index, integer(LANES)))
     even = ir.Constant(ir.VectorType(INT32, LANES), list(range(0, 2 * LANES, 2)))
     return builder.shuffle_vector(*both, even)
 
@@ -182,7 +180,7 @@ def _call_masked(builder: Any, name: str, result: Any, kind: int, arguments: lis
     """Call a masked load or store of LLVM."""
     name = f"llvm.masked.{name}.v{LANES}{NAMES[kind]}.p0"
     function = ir.FunctionType(result, [argument.type for argument in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)
+    return builder.call(declared(builder, function, name), arguments)
 
 
 def _rounded(builder: Any, vector: Any, kind: int) -> Any:
@@ -211,7 +209,7 @@ def _call(builder: Any, name: str, *vectors: Any) -> Any:
     own = vectors[0].type
     kind = ir.FunctionType(own, [own] * len(vectors))
     name = f"llvm.{name}.v{own.count}f32"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), vectors)
+    return builder.call(declared(builder, kind, name), vectors)
 
 
 def _limited(builder: Any, vector: Any, low: Any, high: Any) -> Any:
@@ -239,9 +237,7 @@ def _silu(builder: Any, x: Any) -> Any:
         series = _call(builder, "fmuladd", series, r, _constant(factor))
     integers = ir.VectorType(INT32, LANES)
     name = f"llvm.fptosi.sat.v{LANES}i32.v{LANES}f32"
-    convert = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(integers, [VECTOR]), name
-    )
+    convert = declared(builder, ir.FunctionType(integers, [VECTOR]), name)
     exponent = builder.add(builder.call(convert, [n]), ir.Constant(integers, [127] * LANES))
     power = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [23] * LANES)), VECTOR)
     return builder.fdiv(x, builder.fadd(_constant(1.0), builder.fmul(series, power)))
@@ -254,19 +250,18 @@ def _hardswish(builder: Any, x: Any) -> Any:
 
 
 @contextmanager
-def _rolled_range(builder: Any, count: Any) -> Iterator[Any]:
+def _rolled_range(builder: Any, count: Any) -> Iterator[Turn]:
     """Write a loop over indices below a number that LLVM does not unroll.
 
     It would need more registers for the places of the weights than there are.
     """
-    with cgutils.for_range(builder, count) as turn:
+    with counting(builder, count) as turn:
         yield turn
-        last = builder.block
     module = builder.module
     plain = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
     name = module.add_metadata([plain, ir.Constant(INT64, len(module.metadata))])
     name.operands = (name, plain)  # the name of a loop begins with itself
-    last.terminator.set_metadata("llvm.loop", name)
+    turn.next.terminator.set_metadata("llvm.loop", name)
 
 
 class _BlockWriter:
@@ -293,43 +288,43 @@ class _BlockWriter:
             high,
         ) = arguments
         filters = range(loop.filters)
-        self.offsets = builder.add(offsets, builder.mul(self.word(TAP), _int(8)))
+        self.offsets = builder.add(offsets, builder.mul(self.word(TAP), integer(8)))
         self.weights = [
-            builder.add(weights, builder.mul(self.word(WEIGHT + i), _int(4))) for i in filters
+            builder.add(weights, builder.mul(self.word(WEIGHT + i), integer(4))) for i in filters
         ]
         self.outputs = [self.word(OUTPUT + i) for i in filters]
         self.residuals = [self.word(RESIDUAL + i) for i in filters]
         self.biases = [self._bias(biases, i) for i in filters]
-        self.weight_step = self.word(WEIGHT_STEP) if loop.filters > 1 else _int(1)
+        self.weight_step = self.word(WEIGHT_STEP) if loop.filters > 1 else integer(1)
         self.limits = _splat(builder, low), _splat(builder, high)
         self.has_limits = builder.fcmp_ordered(">", low, ir.Constant(FLOAT, float("-inf")))
         self.vectors = [(i, j) for i in filters for j in range(loop.vectors)]
         step = LANES * loop.vectors
-        count = builder.add(builder.sub(self.end, self.begin), _int(step - 1))
-        self.step, self.steps = step, builder.sdiv(count, _int(step))
-        is_exact = builder.icmp_signed("!=", exact, _int(0))
-        early = builder.sub(self.end, _int(step))
+        count = builder.add(builder.sub(self.end, self.begin), integer(step - 1))
+        self.step, self.steps = step, builder.sdiv(count, integer(step))
+        is_exact = builder.icmp_signed("!=", exact, integer(0))
+        early = builder.sub(self.end, integer(step))
         self.latest = builder.select(is_exact, early, self.end)
 
     def word(self, number: int) -> Any:
         """Return a word of the block."""
-        return self.builder.load(_at(self.builder, self.block, _int(number), INT64))
+        return self.builder.load(_at(self.builder, self.block, integer(number), INT64))
 
     def _bias(self, biases: Any, index: int) -> Any:
         builder = self.builder
-        slot = cgutils.alloca_once_value(builder, ir.Constant(FLOAT, 0.0))
-        with builder.if_then(builder.icmp_signed("!=", biases, _int(0))):
-            builder.store(builder.load(_at(builder, biases, self.word(BIAS + index))), slot)
-        return _splat(builder, builder.load(slot))
+        bias = slot_with(builder, ir.Constant(FLOAT, 0.0))
+        with builder.if_then(builder.icmp_signed("!=", biases, integer(0))):
+            builder.store(builder.load(_at(builder, biases, self.word(BIAS + index))), bias)
+        return _splat(builder, builder.load(bias))
 
     def slots(self) -> dict[tuple[int, int], Any]:
         """Return room for the results, filters x vectors."""
-        return {at: cgutils.alloca_once(self.builder, VECTOR) for at in self.vectors}
+        return {at: slot(self.builder, VECTOR) for at in self.vectors}
 
     def pixel(self, turn: Any) -> Any:
         """Return the first pixel of a step."""
         builder = self.builder
-        pixel = builder.add(self.begin, builder.mul(turn, _int(self.step)))
+        pixel = builder.add(self.begin, builder.mul(turn, integer(self.step)))
         late = builder.icmp_signed(">", pixel, self.latest)
         return builder.select(late, self.latest, pixel)
 
@@ -341,7 +336,9 @@ class _BlockWriter:
     def read(self, offset: Any) -> list[Any]:
         """Return the vectors of the source at an offset."""
         builder, stride = self.builder, self.loop.stride
-        places = (builder.add(offset, _int(j * LANES * stride)) for j in range(self.loop.vectors))
+        places = (
+            builder.add(offset, integer(j * LANES * stride)) for j in range(self.loop.vectors)
+        )
         return [_load(builder, self.source, place, stride) for place in places]
 
     def offset(self, tap: Any) -> Any:
@@ -351,10 +348,10 @@ class _BlockWriter:
     def finish(self, sums: dict[tuple[int, int], Any], row: Any, pixel: Any) -> None:
         """Add the residual to the sums, limit them, and store them."""
         builder = self.builder
-        with builder.if_then(builder.icmp_signed("!=", self.residual, _int(0))):
+        with builder.if_then(builder.icmp_signed("!=", self.residual, integer(0))):
             place = builder.add(builder.mul(row, self.residual_row), pixel)
             for i, j in self.vectors:
-                at = builder.add(builder.add(self.residuals[i], place), _int(j * LANES))
+                at = builder.add(builder.add(self.residuals[i], place), integer(j * LANES))
                 added = builder.fadd(builder.load(sums[i, j]), _load(builder, self.residual, at))
                 builder.store(added, sums[i, j])
         with builder.if_then(self.has_limits):
@@ -362,7 +359,7 @@ class _BlockWriter:
                 builder.store(_limited(builder, builder.load(sums[at]), *self.limits), sums[at])
         place = builder.add(builder.mul(row, self.output_row), pixel)
         for i, j in self.vectors:
-            at = builder.add(builder.add(self.outputs[i], place), _int(j * LANES))
+            at = builder.add(builder.add(self.outputs[i], place), integer(j * LANES))
             _store(builder, builder.load(sums[i, j]), self.output, at)
 
     def write(self) -> None:
@@ -371,16 +368,16 @@ class _BlockWriter:
         sums, taps = self.slots(), self.word(TAPS)
         filters = range(self.loop.filters)
         shifts = [self.word(SHIFT + i) for i in filters]
-        is_shifted = builder.icmp_signed("!=", shifts[-1], _int(0))
-        with cgutils.for_range(builder, self.rows) as row:  # noqa: SIM117
-            with cgutils.for_range(builder, self.steps) as turn:
+        is_shifted = builder.icmp_signed("!=", shifts[-1], integer(0))
+        with counting(builder, self.rows) as row:  # noqa: SIM117
+            with counting(builder, self.steps) as turn:
                 pixel = self.pixel(turn.index)
                 place = builder.mul(row.index, self.source_row)
-                place = builder.add(place, builder.mul(pixel, _int(stride)))
+                place = builder.add(place, builder.mul(pixel, integer(stride)))
                 for i, j in self.vectors:
                     builder.store(self.biases[i], sums[i, j])
                 if stride > 1 or len(filters) == 1:
-                    self.add_taps(sums, filters, (_int(0), taps), place)
+                    self.add_taps(sums, filters, (integer(0), taps), place)
                 else:
                     with builder.if_then(is_shifted):
                         for i in filters[:-1]:
@@ -396,7 +393,7 @@ class _BlockWriter:
     ) -> None:
         """Write the loop over the taps of a span, for some of the filters."""
         builder, (begin, end) = self.builder, span
-        turns = _rolled_range if self.loop.filters > 1 else cgutils.for_range
+        turns = _rolled_range if self.loop.filters > 1 else counting
         with turns(builder, builder.sub(end, begin)) as turn:
             tap = builder.add(begin, turn.index)
             read = self.read(builder.add(self.offset(tap), place))
@@ -412,15 +409,15 @@ class _BlockWriter:
         A row of the source is a part of three rows of the output, whose sums stay in registers.
         """
         builder = self.builder
-        weights = [self.weight(0, _int(tap)) for tap in range(SIDE**2)]
-        start, sums = self.offset(_int(0)), [self.slots() for _ in range(SIDE)]
-        rows = builder.add(self.rows, _int(SIDE - 1))
-        with cgutils.for_range(builder, self.steps) as turn:
+        weights = [self.weight(0, integer(tap)) for tap in range(SIDE**2)]
+        start, sums = self.offset(integer(0)), [self.slots() for _ in range(SIDE)]
+        rows = builder.add(self.rows, integer(SIDE - 1))
+        with counting(builder, self.steps) as turn:
             pixel = self.pixel(turn.index)
-            with cgutils.for_range(builder, rows) as row:
+            with counting(builder, rows) as row:
                 place = builder.add(start, builder.mul(row.index, self.source_row))
                 place = builder.add(place, pixel)
-                columns = [self.read(builder.add(place, _int(i))) for i in range(SIDE)]
+                columns = [self.read(builder.add(place, integer(i))) for i in range(SIDE)]
                 for at in self.vectors:
                     builder.store(self.biases[0], sums[0][at])
                     for age in range(SIDE):  # the sums of a row that began so many rows ago
@@ -431,8 +428,8 @@ class _BlockWriter:
                             added = _call(builder, "fmuladd", factor, column[at[1]], added)
                         total = builder.fadd(builder.load(sums[age][at]), added)
                         builder.store(total, sums[age][at])
-                done = builder.sub(row.index, _int(SIDE - 1))
-                with builder.if_then(builder.icmp_signed(">=", done, _int(0))):
+                done = builder.sub(row.index, integer(SIDE - 1))
+                with builder.if_then(builder.icmp_signed(">=", done, integer(0))):
                     self.finish(sums[-1], done, pixel)
                 for age in range(SIDE - 1, 0, -1):
                     for at in self.vectors:
@@ -453,127 +450,79 @@ def _switch(builder: Any, code: Any, cases: Any, write: Any) -> None:
     switch = builder.switch(code, done)
     for number, options in enumerate(cases):
         case = builder.append_basic_block(f"case{number}")
-        switch.add_case(_int(number), case)
+        switch.add_case(integer(number), case)
         builder.position_at_end(case)
         write(*options)
         builder.branch(done)
     builder.position_at_end(done)
 
 
-@intrinsic
-def run_block(
-    typing_context: Any,
-    source: Any,
-    output: Any,
-    residual: Any,
-    weights: Any,
-    biases: Any,
-    block: Any,
-    offsets: Any,
-    rows: Any,
-    source_row: Any,
-    output_row: Any,
-    residual_row: Any,
-    begin: Any,
-    end: Any,
-    exact: Any,
-    low: Any,
-    high: Any,
-    loop: Any,
-) -> Any:
+@Piece
+def run_block(builder: Any, *arguments: Any) -> None:
     """Compute the results of a block for the pixels `begin` to `end` of some rows by a loop.
 
-    `source` ... `offsets`: addresses, of which those of the residual and the biases may be 0.
-    `source_row` ...: elements from a row to the next. `exact`: whether the last step of a row
-    begins early, so that it ends at `end`, instead of running over it.
-    `low`, `high`: the limits of the results. `loop`: its number in `LOOPS`.
+    `arguments`: source, output, residual, weights, biases, block, offsets, rows, source_row,
+    output_row, residual_row, begin, end, exact, low, high, loop. Those up to `offsets` are
+    addresses, of which those of the residual and the biases may be 0. `source_row` ...: elements
+    from a row to the next. `exact`: whether the last step of a row begins early, so that it ends at
+    `end`, instead of running over it. `low`, `high`: the limits of the results. `loop`: its number
+    in `LOOPS`.
     """
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        *arguments, number = arguments
-        _switch(builder, number, LOOPS, lambda *loop: _write_block(builder, arguments, Loop(*loop)))
-        return _nothing()
-
-    integer, number = types.intp, types.float32
-    return types.void(*(integer,) * 14, number, number, integer), code
+    *arguments, number = arguments
+    _switch(builder, number, LOOPS, lambda *loop: _write_block(builder, arguments, Loop(*loop)))
 
 
-@intrinsic
-def activate(typing_context: Any, address: Any, count: Any, kind: Any) -> Any:
+@Piece
+def activate(builder: Any, address: Any, count: Any, kind: Any) -> None:
     """Apply the activation of a code to `count` floats from an address on."""
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        address, count, kind = arguments
-        steps = builder.sdiv(builder.add(count, _int(LANES - 1)), _int(LANES))
-        with cgutils.for_range(builder, steps) as turn:
-            at = builder.mul(turn.index, _int(LANES))
-            mask = _mask(builder, builder.sub(count, at))
-            x = _read(builder, address, at, mask)
-            is_silu = builder.icmp_signed("==", kind, _int(SILU))
-            with builder.if_else(is_silu) as (then, otherwise):
-                with then:
-                    _write(builder, _silu(builder, x), address, at, mask, FLOAT32)
-                with otherwise:
-                    _write(builder, _hardswish(builder, x), address, at, mask, FLOAT32)
-        return _nothing()
-
-    return types.void(types.intp, types.intp, types.intp), code
+    steps = builder.sdiv(builder.add(count, integer(LANES - 1)), integer(LANES))
+    with counting(builder, steps) as turn:
+        at = builder.mul(turn.index, integer(LANES))
+        mask = _mask(builder, builder.sub(count, at))
+        x = _read(builder, address, at, mask)
+        is_silu = builder.icmp_signed("==", kind, integer(SILU))
+        with builder.if_else(is_silu) as (then, otherwise):
+            with then:
+                _write(builder, _silu(builder, x), address, at, mask, FLOAT32)
+            with otherwise:
+                _write(builder, _hardswish(builder, x), address, at, mask, FLOAT32)
 
 
-@intrinsic
-def word_at(typing_context: Any, address: Any, index: Any) -> Any:
+@Piece
+def word_at(builder: Any, address: Any, index: Any) -> Any:
     """Return word `index` of the array of 64-bit integers at an address."""
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        return builder.load(_at(builder, *arguments, INT64))
-
-    return types.intp(types.intp, types.intp), code
+    return builder.load(_at(builder, address, index, INT64))
 
 
-@intrinsic
-def float_at(typing_context: Any, address: Any, index: Any) -> Any:
+@Piece
+def float_at(builder: Any, address: Any, index: Any) -> Any:
     """Return element `index` of the array of floats at an address."""
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        return builder.load(_at(builder, *arguments))
-
-    return types.float32(types.intp, types.intp), code
+    return builder.load(_at(builder, address, index))
 
 
-@intrinsic
-def set_zero(typing_context: Any, address: Any, count: Any) -> Any:
+@Piece
+def set_zero(builder: Any, address: Any, count: Any) -> None:
     """Set floats to zero, `count` of them from an address on."""
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        address, count = arguments
-        steps = builder.sdiv(builder.add(count, _int(LANES - 1)), _int(LANES))
-        with cgutils.for_range(builder, steps) as turn:
-            at = builder.mul(turn.index, _int(LANES))
-            mask = _mask(builder, builder.sub(count, at))  # a plain loop became a call of memset
-            _write(builder, _constant(0.0), address, at, mask, FLOAT32)
-        return _nothing()
-
-    return types.void(types.intp, types.intp), code
+    steps = builder.sdiv(builder.add(count, integer(LANES - 1)), integer(LANES))
+    with counting(builder, steps) as turn:
+        at = builder.mul(turn.index, integer(LANES))
+        mask = _mask(builder, builder.sub(count, at))  # a plain loop became a call of memset
+        _write(builder, _constant(0.0), address, at, mask, FLOAT32)
 
 
 def _prefetching(writes: bool) -> Any:
-    """Return the intrinsic that brings bytes from an address on into the second cache."""
+    """Return the piece that brings bytes from an address on into the second cache."""
 
-    @intrinsic
-    def bring(typing_context: Any, address: Any, count: Any) -> Any:
-        def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-            address, count = arguments
-            place = ir.IntType(8).as_pointer()
-            function = ir.FunctionType(ir.VoidType(), [place, INT32, INT32, INT32])
-            own = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
-            how = [ir.Constant(INT32, number) for number in (int(writes), 2, 1)]
-            lines = builder.sdiv(builder.add(count, _int(LINE - 1)), _int(LINE))
-            with cgutils.for_range(builder, lines) as turn:
-                line = builder.add(address, builder.mul(turn.index, _int(LINE)))
-                builder.call(own, [builder.inttoptr(line, place), *how])
-            return _nothing()
-
-        return types.void(types.intp, types.intp), code
+    @Piece
+    def bring(builder: Any, address: Any, count: Any) -> None:
+        place = ir.IntType(8).as_pointer()
+        function = ir.FunctionType(ir.VoidType(), [place, INT32, INT32, INT32])
+        own = declared(builder, function, "llvm.prefetch.p0")
+        how = [ir.Constant(INT32, number) for number in (int(writes), 2, 1)]
+        lines = builder.sdiv(builder.add(count, integer(LINE - 1)), integer(LINE))
+        with counting(builder, lines) as turn:
+            line = builder.add(address, builder.mul(turn.index, integer(LINE)))
+            builder.call(own, [builder.inttoptr(line, place), *how])
 
     return bring
 
@@ -582,128 +531,91 @@ LINE: Final = 64  # bytes of a line of a cache
 prefetch, prefetch_to_write = _prefetching(False), _prefetching(True)
 
 
-@intrinsic
-def copy_row(typing_context: Any, source: Any, output: Any, count: Any) -> Any:
+@Piece
+def copy_row(builder: Any, source: Any, output: Any, count: Any) -> None:
     """Copy floats, `count` of them, from an address to another."""
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        source, output, count = arguments
-        full = builder.sdiv(count, _int(LANES))
-        with cgutils.for_range(builder, full) as turn:
-            at = builder.mul(turn.index, _int(LANES))
-            _store(builder, _load(builder, source, at), output, at)
-        rest = builder.sub(count, builder.mul(full, _int(LANES)))
-        with builder.if_then(builder.icmp_signed(">", rest, _int(0))):
-            long = builder.icmp_signed(">", full, _int(0))
-            with builder.if_else(long) as (then, otherwise):
-                with then:  # a last vector that ends where the row ends
-                    at = builder.sub(count, _int(LANES))
-                    _store(builder, _load(builder, source, at), output, at)
-                with otherwise:
-                    mask = _mask(builder, rest)
-                    few = _read(builder, source, _int(0), mask)
-                    _write(builder, few, output, _int(0), mask, FLOAT32)
-        return _nothing()
-
-    return types.void(types.intp, types.intp, types.intp), code
+    full = builder.sdiv(count, integer(LANES))
+    with counting(builder, full) as turn:
+        at = builder.mul(turn.index, integer(LANES))
+        _store(builder, _load(builder, source, at), output, at)
+    rest = builder.sub(count, builder.mul(full, integer(LANES)))
+    with builder.if_then(builder.icmp_signed(">", rest, integer(0))):
+        long = builder.icmp_signed(">", full, integer(0))
+        with builder.if_else(long) as (then, otherwise):
+            with then:  # a last vector that ends where the row ends
+                at = builder.sub(count, integer(LANES))
+                _store(builder, _load(builder, source, at), output, at)
+            with otherwise:
+                mask = _mask(builder, rest)
+                few = _read(builder, source, integer(0), mask)
+                _write(builder, few, output, integer(0), mask, FLOAT32)
 
 
-@intrinsic
-def copy_rows(
-    typing_context: Any, source: Any, target: Any, rows: Any, width: Any, row: Any
-) -> Any:
+@Piece
+def copy_rows(builder: Any, source: Any, target: Any, rows: Any, width: Any, row: Any) -> None:
     """Copy rows of `width` floats to rows `row` floats apart, up to `LANES` zeros between them.
 
     Up to `LANES` - 1 floats behind the last row are zeros too.
     """
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        source, target, rows, width, row = arguments
-        lanes = _int(LANES)
-        full = builder.sdiv(width, lanes)
-        last = builder.mul(full, lanes)
-        mask = _mask(builder, builder.sub(width, last))
-        has_last = builder.icmp_signed(">", row, last)
-        has_more = builder.icmp_signed(">", row, builder.add(last, lanes))
-        with cgutils.for_range(builder, rows) as turn:
-            read, written = builder.mul(turn.index, width), builder.mul(turn.index, row)
-            with cgutils.for_range(builder, full) as column:
-                at = builder.mul(column.index, lanes)
-                vector = _load(builder, source, builder.add(read, at))
-                _store(builder, vector, target, builder.add(written, at))
-            at = builder.add(written, last)
-            with builder.if_then(has_last):
-                vector = _read(builder, source, builder.add(read, last), mask)
-                _store(builder, vector, target, at)
-            with builder.if_then(has_more):
-                _store(builder, _constant(0.0), target, builder.add(at, lanes))
-        return _nothing()
-
-    return types.void(*(types.intp,) * 5), code
+    lanes = integer(LANES)
+    full = builder.sdiv(width, lanes)
+    last = builder.mul(full, lanes)
+    mask = _mask(builder, builder.sub(width, last))
+    has_last = builder.icmp_signed(">", row, last)
+    has_more = builder.icmp_signed(">", row, builder.add(last, lanes))
+    with counting(builder, rows) as turn:
+        read, written = builder.mul(turn.index, width), builder.mul(turn.index, row)
+        with counting(builder, full) as column:
+            at = builder.mul(column.index, lanes)
+            vector = _load(builder, source, builder.add(read, at))
+            _store(builder, vector, target, builder.add(written, at))
+        at = builder.add(written, last)
+        with builder.if_then(has_last):
+            vector = _read(builder, source, builder.add(read, last), mask)
+            _store(builder, vector, target, at)
+        with builder.if_then(has_more):
+            _store(builder, _constant(0.0), target, builder.add(at, lanes))
 
 
-@intrinsic
-def clear_gaps(typing_context: Any, address: Any, rows: Any, row: Any, count: Any) -> Any:
+@Piece
+def clear_gaps(builder: Any, address: Any, rows: Any, row: Any, count: Any) -> None:
     """Set `count` floats to zero, `LANES` at the most, in rows `row` floats apart."""
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        address, rows, row, count = arguments
-        mask = _mask(builder, count)
-        with cgutils.for_range(builder, rows) as turn:
-            at = builder.mul(turn.index, row)
-            _write(builder, _constant(0.0), address, at, mask, FLOAT32)
-        return _nothing()
-
-    return types.void(*(types.intp,) * 4), code
+    mask = _mask(builder, count)
+    with counting(builder, rows) as turn:
+        at = builder.mul(turn.index, row)
+        _write(builder, _constant(0.0), address, at, mask, FLOAT32)
 
 
 def _converting(source_kind: int, target_kind: int) -> Any:
-    """Return the intrinsic that copies `count` numbers of a kind as another, address to address."""
+    """Return the piece that copies `count` numbers of a kind as another, address to address."""
 
-    @intrinsic
-    def convert(typing_context: Any, source: Any, target: Any, count: Any) -> Any:
-        def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-            source, target, count = arguments
-            steps = builder.sdiv(builder.add(count, _int(LANES - 1)), _int(LANES))
-            with cgutils.for_range(builder, steps) as turn:
-                at = builder.mul(turn.index, _int(LANES))
-                mask = _mask(builder, builder.sub(count, at))
-                vector = _read(builder, source, at, mask, source_kind)
-                _write(builder, vector, target, at, mask, target_kind)
-            return _nothing()
-
-        return types.void(*(types.intp,) * 3), code
+    @Piece
+    def convert(builder: Any, source: Any, target: Any, count: Any) -> None:
+        steps = builder.sdiv(builder.add(count, integer(LANES - 1)), integer(LANES))
+        with counting(builder, steps) as turn:
+            at = builder.mul(turn.index, integer(LANES))
+            mask = _mask(builder, builder.sub(count, at))
+            vector = _read(builder, source, at, mask, source_kind)
+            _write(builder, vector, target, at, mask, target_kind)
 
     return convert
 
 
 def _transposing(source_kind: int, target_kind: int) -> Any:
-    """Return the intrinsic that transposes a block of numbers of a kind into one of another.
+    """Return the piece that transposes a block of numbers of a kind into one of another.
 
     Of `rows` x `columns`, each of up to 16: rows are `source_row` elements apart, and those of the
     result `target_row`.
     """
 
-    @intrinsic
-    def transpose(
-        typing_context: Any,
-        source: Any,
-        source_row: Any,
-        rows: Any,
-        columns: Any,
-        target: Any,
-        target_row: Any,
-    ) -> Any:
-        def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-            rows, columns = arguments[2:4]
-            sides = (builder.icmp_signed("==", side, _int(LANES)) for side in (rows, columns))
-            with builder.if_else(builder.and_(*sides)) as (then, otherwise):
-                for is_full, branch in ((True, then), (False, otherwise)):
-                    with branch:
-                        _transpose_block(builder, arguments, source_kind, target_kind, is_full)
-            return _nothing()
-
-        return types.void(*(types.intp,) * 6), code
+    @Piece
+    def transpose(builder: Any, *arguments: Any) -> None:
+        rows, columns = arguments[2:4]
+        sides = (builder.icmp_signed("==", side, integer(LANES)) for side in (rows, columns))
+        with builder.if_else(builder.and_(*sides)) as (then, otherwise):
+            for is_full, branch in ((True, then), (False, otherwise)):
+                with branch:
+                    _transpose_block(builder, arguments, source_kind, target_kind, is_full)
 
     return transpose
 
@@ -717,10 +629,10 @@ def _transpose_block(
     def row_of(number: int, count: Any, step: Any) -> Any:
         """Rows beyond the last are the last once more."""
         if is_full:
-            return builder.mul(_int(number), step)
-        last = builder.sub(count, _int(1))
-        inside = builder.icmp_signed("<", _int(number), last)
-        return builder.mul(builder.select(inside, _int(number), last), step)
+            return builder.mul(integer(number), step)
+        last = builder.sub(count, integer(1))
+        inside = builder.icmp_signed("<", integer(number), last)
+        return builder.mul(builder.select(inside, integer(number), last), step)
 
     mask = None if is_full else _mask(builder, columns)
     vectors = [
@@ -839,7 +751,7 @@ NOWHERE, MEMORY, TENSOR, STREAM = 0, 1, 2, 3
 def _row_copier(bfloat16: Any, float16: Any) -> Any:
     """Return the function that copies `count` numbers, those of 16 bits by two other functions."""
 
-    @compiled
+    @Function
     def copy(source, target, count, kind):
         if kind == BFLOAT16:
             bfloat16(source, target, count)
@@ -856,7 +768,7 @@ read_row = _row_copier(widen_bfloat16, widen_float16)
 write_row = _row_copier(round_bfloat16, round_float16)
 
 
-@compiled
+@Function
 def read_pixels(source, channels, target, channel, count, kind):
     """Copy `count` pixels [count, channels] of a kind as floats [channels, count].
 
@@ -877,7 +789,7 @@ def read_pixels(source, channels, target, channel, count, kind):
                 transpose_float32(place, channels, rows, columns, block, channel)
 
 
-@compiled
+@Function
 def write_pixels(source, channel, target, channels, count, kind):
     """Copy floats [channels, count] as `count` pixels [count, channels] of a kind.
 
@@ -917,7 +829,7 @@ def read_images(x, target, channels, pixels, kind, channels_last, begin, end):
         read_pixels(source, channels, place, pixels, min(LANES, pixels - pixel), kind)
 
 
-@compiled
+@Function
 def copy_tile(x, target, plan, first):
     """Copy the rows of a tile in all channels of a channels_last image, from `first` on."""
     rows, row = word_at(plan, COPY_ROWS), word_at(plan, COPY_ROW)
@@ -941,7 +853,7 @@ def copy_tile(x, target, plan, first):
                 set_zero(place + 4 * (index * channel + begin), row - begin)
 
 
-@compiled
+@Function
 def write_tile(scratch, y, plan):
     """Copy a tile of the result from the scratch memory to the tensor."""
     rows, row, width = (
@@ -964,7 +876,7 @@ def write_tile(scratch, y, plan):
             write_row(source + 4 * (index * channel + i * row), target, width, kind)
 
 
-@compiled
+@Function
 def prefetch_output(y_tile, plan, number, count):
     """Bring where one of `count` shares of a tile's output will be written into the cache.
 
@@ -977,7 +889,7 @@ def prefetch_output(y_tile, plan, number, count):
             prefetch_to_write(y_tile + 4 * index * channel, length)
 
 
-@compiled
+@Function
 def clear_columns(address, rows, row, count):
     """Set `count` floats to zero in some rows, which are `row` floats apart."""
     if count <= LANES:
@@ -987,7 +899,7 @@ def clear_columns(address, rows, row, count):
         set_zero(address + 4 * i * row, count)
 
 
-@compiled
+@Function
 def copy_channel(x, target, plan, first):
     """Copy a channel's rows of a tile, with zeros outside the image, from `first` on.
 
@@ -1015,7 +927,7 @@ def copy_channel(x, target, plan, first):
     set_zero(target + 4 * (end - first) * row, (first + rows - end) * row)
 
 
-@compiled
+@Function
 def activate_rows(target, stage):
     """Apply a stage's activation to its output."""
     for channel in range(word_at(stage, CHANNELS)):
@@ -1025,7 +937,7 @@ def activate_rows(target, stage):
             activate(at, word_at(stage, COUNT), word_at(stage, ACTIVATION))
 
 
-@compiled
+@Function
 def clear_edges(target, stage, first):
     """Set what lies outside the image to zero, in the channels of a stage's output."""
     rows, row = word_at(stage, MAP_ROWS), word_at(stage, TARGET_ROW)
@@ -1041,7 +953,7 @@ def clear_edges(target, stage, first):
         set_zero(place + 4 * (end - first) * row, (first + rows - end) * row)
 
 
-@compiled
+@Function
 def end_of_full_steps(block, begin, end):
     """Return the first of the pixels of a part for which one vector is enough, or the end."""
     step = word_at(block, STEP)
@@ -1239,22 +1151,22 @@ def _dot_loop(builder: Any, arguments: Any, filters: int, taps: int, stride: int
     )
 
     def word(number: int) -> Any:
-        return builder.load(_at(builder, block, _int(number), INT64))
+        return builder.load(_at(builder, block, integer(number), INT64))
 
-    offsets = builder.add(offsets, builder.mul(word(DOT_TAP), _int(8)))
-    sums = builder.add(sums, builder.mul(word(DOT_SUMS), _int(4)))
-    places = [builder.load(_at(builder, offsets, _int(t), INT64)) for t in range(taps)]
+    offsets = builder.add(offsets, builder.mul(word(DOT_TAP), integer(8)))
+    sums = builder.add(sums, builder.mul(word(DOT_SUMS), integer(4)))
+    places = [builder.load(_at(builder, offsets, integer(t), INT64)) for t in range(taps)]
     grads = [word(DOT_GRAD + i) for i in range(filters)]
     products = [(i, t) for i in range(filters) for t in range(taps)]
-    totals = {product: cgutils.alloca_once(builder, VECTOR) for product in products}
-    is_first = builder.icmp_signed("!=", first, _int(0))
+    totals = {product: slot(builder, VECTOR) for product in products}
+    is_first = builder.icmp_signed("!=", first, integer(0))
     with builder.if_else(is_first) as (then, otherwise):
         with then:
             for total in totals.values():
                 builder.store(_constant(0.0), total)
         with otherwise:
             for number, total in enumerate(totals.values()):
-                builder.store(_load(builder, sums, _int(number * LANES)), total)
+                builder.store(_load(builder, sums, integer(number * LANES)), total)
 
     def add(row: Any, pixel: Any, mask: Any) -> None:
         place = builder.add(builder.mul(row, grad_row), pixel)
@@ -1263,7 +1175,7 @@ def _dot_loop(builder: Any, arguments: Any, filters: int, taps: int, stride: int
             at = builder.add(grads[i], place)
             masked = mask is not None
             factors.append(_read(builder, grad, at, mask) if masked else _load(builder, grad, at))
-        place = builder.add(builder.mul(row, x_row), builder.mul(pixel, _int(stride)))
+        place = builder.add(builder.mul(row, x_row), builder.mul(pixel, integer(stride)))
         for t in range(taps):
             at = builder.add(places[t], place)
             if mask is not None and stride == 1:
@@ -1277,58 +1189,40 @@ def _dot_loop(builder: Any, arguments: Any, filters: int, taps: int, stride: int
                 builder.store(_call(builder, "fmuladd", factors[i], read, total), totals[i, t])
 
     count = builder.sub(end, begin)
-    steps = builder.sdiv(count, _int(LANES))
-    rest = builder.sub(count, builder.mul(steps, _int(LANES)))
+    steps = builder.sdiv(count, integer(LANES))
+    rest = builder.sub(count, builder.mul(steps, integer(LANES)))
     mask = _mask(builder, rest)
-    has_rest = builder.icmp_signed(">", rest, _int(0))
-    with cgutils.for_range(builder, rows) as row:
-        with cgutils.for_range(builder, steps) as turn:
-            add(row.index, builder.add(begin, builder.mul(turn.index, _int(LANES))), None)
+    has_rest = builder.icmp_signed(">", rest, integer(0))
+    with counting(builder, rows) as row:
+        with counting(builder, steps) as turn:
+            add(row.index, builder.add(begin, builder.mul(turn.index, integer(LANES))), None)
         with builder.if_then(has_rest):
             add(row.index, builder.sub(end, rest), mask)
     vectors = [builder.load(total) for total in totals.values()]
-    is_last = builder.icmp_signed("!=", last, _int(0))
+    is_last = builder.icmp_signed("!=", last, integer(0))
     with builder.if_else(is_last) as (then, otherwise):
         with then:
             places = [word(DOT_OUTPUT + i) for i in range(filters)]
             _add_totals(builder, vectors, output, places)
         with otherwise:
             for number, vector in enumerate(vectors):
-                _store(builder, vector, sums, _int(number * LANES))
+                _store(builder, vector, sums, integer(number * LANES))
 
 
-@intrinsic
-def run_dots(
-    typing_context: Any,
-    x: Any,
-    grad: Any,
-    output: Any,
-    sums: Any,
-    block: Any,
-    offsets: Any,
-    rows: Any,
-    x_row: Any,
-    grad_row: Any,
-    begin: Any,
-    end: Any,
-    first: Any,
-    last: Any,
-) -> Any:
+@Piece
+def run_dots(builder: Any, *arguments: Any) -> None:
     """Add the products of the pixels `begin` to `end` of some rows to a block's sums.
 
-    Every product of a filter and a tap has a vector of sums: of zeros in the `first` call for a
-    block, and added to the elements of the output in the `last`. `x` ... `offsets`: addresses.
+    `arguments`: x, grad, output, sums, block, offsets, rows, x_row, grad_row, begin, end, first,
+    last. Those up to `offsets` are addresses. Every product of a filter and a tap has a vector of
+    sums: of zeros in the `first` call for a block, and added to the elements of the output in the
+    `last`.
     """
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        loop = builder.load(_at(builder, arguments[4], _int(DOT_LOOP), INT64))
-        _switch(builder, loop, DOTS, lambda *sizes: _dot_loop(builder, arguments, *sizes))
-        return _nothing()
-
-    return types.void(*(types.intp,) * 13), code
+    loop = builder.load(_at(builder, arguments[4], integer(DOT_LOOP), INT64))
+    _switch(builder, loop, DOTS, lambda *sizes: _dot_loop(builder, arguments, *sizes))
 
 
-@compiled
+@Function
 def copy_padded(x, target, plan):
     """Copy a channel of x with zeros around it."""
     padding, row = word_at(plan, DOT_PADDING), word_at(plan, DOT_COPY_ROW)
@@ -1451,8 +1345,8 @@ def _outer_loop(builder: Any, arguments: Any, loop: Outer) -> None:
     kind = ir.VectorType(FLOAT, loop.lanes)
 
     def place(base: Any, number: int) -> Any:
-        word = builder.load(_at(builder, block, _int(number), INT64))
-        return builder.add(base, builder.mul(word, _int(4)))
+        word = builder.load(_at(builder, block, integer(number), INT64))
+        return builder.add(base, builder.mul(word, integer(4)))
 
     def pointer(base: Any, index: Any) -> Any:
         return builder.bitcast(_at(builder, base, index), kind.as_pointer())
@@ -1465,53 +1359,37 @@ def _outer_loop(builder: Any, arguments: Any, loop: Outer) -> None:
     filters, vectors = range(loop.filters), range(loop.vectors)
     x, sums = place(x, OUTER_X), place(sums, OUTER_SUMS)
     grads = [place(grad, OUTER_GRAD + i) for i in filters]
-    totals = [[cgutils.alloca_once(builder, kind) for _ in vectors] for _ in filters]
+    totals = [[slot(builder, kind) for _ in vectors] for _ in filters]
     flat = [total for row in totals for total in row]
-    is_first = builder.icmp_signed("!=", first, _int(0))
+    is_first = builder.icmp_signed("!=", first, integer(0))
     with builder.if_else(is_first) as (then, otherwise):
         with then:
             for total in flat:
                 builder.store(ir.Constant(kind, [0.0] * loop.lanes), total)
         with otherwise:
             for number, total in enumerate(flat):
-                builder.store(load(sums, _int(number * loop.lanes)), total)
+                builder.store(load(sums, integer(number * loop.lanes)), total)
     with _rolled_range(builder, pixels) as turn:
         x_at, grad_at = builder.mul(turn.index, x_row), builder.mul(turn.index, grad_row)
-        reads = [load(x, builder.add(x_at, _int(j * loop.lanes))) for j in vectors]
+        reads = [load(x, builder.add(x_at, integer(j * loop.lanes))) for j in vectors]
         for i in filters:
             factor = _splat(builder, builder.load(_at(builder, grads[i], grad_at)), loop.lanes)
             for j in vectors:
                 total = builder.load(totals[i][j])
                 builder.store(_call(builder, "fmuladd", factor, reads[j], total), totals[i][j])
     for number, total in enumerate(flat):
-        builder.store(builder.load(total), pointer(sums, _int(number * loop.lanes))).align = 4
+        builder.store(builder.load(total), pointer(sums, integer(number * loop.lanes))).align = 4
 
 
-@intrinsic
-def run_outer(
-    typing_context: Any,
-    x: Any,
-    grad: Any,
-    sums: Any,
-    block: Any,
-    x_row: Any,
-    grad_row: Any,
-    pixels: Any,
-    first: Any,
-) -> Any:
+@Piece
+def run_outer(builder: Any, *arguments: Any) -> None:
     """Add the products of some pixels to the sums of a block, which are zeros before the `first`.
 
-    `x` ... `block`: addresses; `x_row`, `grad_row`: elements from a pixel to the next.
+    `arguments`: x, grad, sums, block, x_row, grad_row, pixels, first. Those up to `block` are
+    addresses; `x_row`, `grad_row`: elements from a pixel to the next.
     """
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        number = builder.load(_at(builder, arguments[3], _int(OUTER_LOOP), INT64))
-        _switch(
-            builder, number, OUTERS, lambda *loop: _outer_loop(builder, arguments, Outer(*loop))
-        )
-        return _nothing()
-
-    return types.void(*(types.intp,) * 8), code
+    number = builder.load(_at(builder, arguments[3], integer(OUTER_LOOP), INT64))
+    _switch(builder, number, OUTERS, lambda *loop: _outer_loop(builder, arguments, Outer(*loop)))
 
 
 @Entry
@@ -1552,29 +1430,18 @@ def run_outer_products(x, grad, sums, scratch, plan, pixels, kind, begin, end):
                 prefetch(grad_next + 4 * c_out * share, 4 * c_out * more)
 
 
-@intrinsic
+@Piece
 def add_part_vectors(
-    typing_context: Any,
-    sums: Any,
-    step: Any,
-    parts: Any,
-    output: Any,
-    count: Any,
-) -> Any:
+    builder: Any, sums: Any, step: Any, parts: Any, output: Any, count: Any
+) -> None:
     """Write up to `LANES` floats: the sums of the vectors of all parts, `step` floats apart."""
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        sums, step, parts, output, count = arguments
-        mask = _mask(builder, count)
-        total = cgutils.alloca_once_value(builder, _read(builder, sums, _int(0), mask))
-        with cgutils.for_range(builder, builder.sub(parts, _int(1))) as turn:
-            at = builder.mul(builder.add(turn.index, _int(1)), step)
-            added = builder.fadd(builder.load(total), _read(builder, sums, at, mask))
-            builder.store(added, total)
-        _write(builder, builder.load(total), output, _int(0), mask, FLOAT32)
-        return _nothing()
-
-    return types.void(*(types.intp,) * 5), code
+    mask = _mask(builder, count)
+    total = slot_with(builder, _read(builder, sums, integer(0), mask))
+    with counting(builder, builder.sub(parts, integer(1))) as turn:
+        at = builder.mul(builder.add(turn.index, integer(1)), step)
+        added = builder.fadd(builder.load(total), _read(builder, sums, at, mask))
+        builder.store(added, total)
+    _write(builder, builder.load(total), output, integer(0), mask, FLOAT32)
 
 
 @Entry
@@ -1642,13 +1509,13 @@ def _panel_loop(builder: Any, arguments: Any, panel: Panel) -> None:
     rows, vectors = range(panel.pixels), range(panel.vectors)
 
     def word(base: Any, number: int) -> Any:
-        return builder.load(_at(builder, base, _int(number), INT64))
+        return builder.load(_at(builder, base, integer(number), INT64))
 
     def address(base: Any, index: Any) -> Any:
-        return builder.add(base, builder.mul(index, _int(4)))
+        return builder.add(base, builder.mul(index, integer(4)))
 
     def pointer(base: Any, number: int) -> Any:
-        return builder.bitcast(_at(builder, base, _int(number * panel.lanes)), kind.as_pointer())
+        return builder.bitcast(_at(builder, base, integer(number * panel.lanes)), kind.as_pointer())
 
     def load(base: Any, number: int) -> Any:
         vector = builder.load(pointer(base, number))
@@ -1656,20 +1523,18 @@ def _panel_loop(builder: Any, arguments: Any, panel: Panel) -> None:
         return vector
 
     y = address(y, word(block, BLOCK_RESULT))
-    runs = builder.add(runs, builder.mul(word(block, BLOCK_RUN), _int(8 * RUN_WORDS)))
+    runs = builder.add(runs, builder.mul(word(block, BLOCK_RUN), integer(8 * RUN_WORDS)))
     run_count = word(block, BLOCK_RUNS)
-    totals = [[cgutils.alloca_once(builder, kind) for _ in vectors] for _ in rows]
-    starts = [
-        cgutils.alloca_once_value(builder, ir.Constant(kind, [0.0] * panel.lanes)) for _ in vectors
-    ]
-    with builder.if_then(builder.icmp_signed("!=", biases, _int(0))):
+    totals = [[slot(builder, kind) for _ in vectors] for _ in rows]
+    starts = [slot_with(builder, ir.Constant(kind, [0.0] * panel.lanes)) for _ in vectors]
+    with builder.if_then(builder.icmp_signed("!=", biases, integer(0))):
         own = address(biases, word(block, BLOCK_BIAS))
         for j in vectors:
             builder.store(load(own, j), starts[j])
-    steps = builder.sdiv(builder.add(pixels, _int(panel.pixels - 1)), _int(panel.pixels))
-    latest = builder.sub(pixels, _int(panel.pixels))
-    with cgutils.for_range(builder, steps) as turn:
-        pixel = builder.mul(turn.index, _int(panel.pixels))
+    steps = builder.sdiv(builder.add(pixels, integer(panel.pixels - 1)), integer(panel.pixels))
+    latest = builder.sub(pixels, integer(panel.pixels))
+    with counting(builder, steps) as turn:
+        pixel = builder.mul(turn.index, integer(panel.pixels))
         late = builder.icmp_signed(">", pixel, latest)
         pixel = builder.select(late, latest, pixel)
         for j in vectors:
@@ -1677,18 +1542,18 @@ def _panel_loop(builder: Any, arguments: Any, panel: Panel) -> None:
             for i in rows:
                 builder.store(first, totals[i][j])
         place = address(x, builder.mul(pixel, x_row))
-        with cgutils.for_range(builder, run_count) as run_turn:
-            run = builder.add(runs, builder.mul(run_turn.index, _int(8 * RUN_WORDS)))
+        with counting(builder, run_count) as run_turn:
+            run = builder.add(runs, builder.mul(run_turn.index, integer(8 * RUN_WORDS)))
             source = address(place, word(run, RUN_CHANNEL))
             factors = address(weights, word(run, RUN_WEIGHT))
-            source_step = builder.mul(word(run, RUN_CHANNEL_STEP), _int(4))
-            factor_step = builder.mul(word(run, RUN_WEIGHT_STEP), _int(4))
+            source_step = builder.mul(word(run, RUN_CHANNEL_STEP), integer(4))
+            factor_step = builder.mul(word(run, RUN_WEIGHT_STEP), integer(4))
             with _rolled_range(builder, word(run, RUN_TAPS)) as tap:
                 at = builder.add(source, builder.mul(tap.index, source_step))
                 own = builder.add(factors, builder.mul(tap.index, factor_step))
                 reads = [load(own, j) for j in vectors]
                 for i in rows:
-                    number = builder.load(_at(builder, at, builder.mul(_int(i), x_row)))
+                    number = builder.load(_at(builder, at, builder.mul(integer(i), x_row)))
                     factor = _splat(builder, number, panel.lanes)
                     for j in vectors:
                         total = builder.load(totals[i][j])
@@ -1697,38 +1562,21 @@ def _panel_loop(builder: Any, arguments: Any, panel: Panel) -> None:
                         )
         target = address(y, builder.mul(pixel, y_row))
         for i in rows:
-            own = address(target, builder.mul(_int(i), y_row))
+            own = address(target, builder.mul(integer(i), y_row))
             for j in vectors:
                 builder.store(builder.load(totals[i][j]), pointer(own, j)).align = 4
 
 
-@intrinsic
-def run_panel(
-    typing_context: Any,
-    x: Any,
-    weights: Any,
-    biases: Any,
-    y: Any,
-    block: Any,
-    runs: Any,
-    x_row: Any,
-    y_row: Any,
-    pixels: Any,
-) -> Any:
+@Piece
+def run_panel(builder: Any, *arguments: Any) -> None:
     """Compute the results of a block for some pixels, `MOST_PANEL` of them or more.
 
-    `x` ... `runs`: addresses, of which that of the biases may be 0; `x_row`, `y_row`: elements from
-    a pixel to the next.
+    `arguments`: x, weights, biases, y, block, runs, x_row, y_row, pixels. Those up to `runs` are
+    addresses, of which that of the biases may be 0; `x_row`, `y_row`: elements from a pixel to the
+    next.
     """
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        number = builder.load(_at(builder, arguments[4], _int(BLOCK_PANEL), INT64))
-        _switch(
-            builder, number, PANELS, lambda *panel: _panel_loop(builder, arguments, Panel(*panel))
-        )
-        return _nothing()
-
-    return types.void(*(types.intp,) * 9), code
+    number = builder.load(_at(builder, arguments[4], integer(BLOCK_PANEL), INT64))
+    _switch(builder, number, PANELS, lambda *panel: _panel_loop(builder, arguments, Panel(*panel)))
 
 
 # How many rows of vectors are riffled at a time.
@@ -1758,41 +1606,37 @@ def _riffled(builder: Any, vectors: list[Any]) -> list[Any]:
 def _riffle_loop(builder: Any, arguments: Any, rows: int) -> None:
     """Write the loop over the results of a pixel; see `riffle`."""
     source, target, windows, count = arguments
-    with cgutils.for_range(builder, builder.sdiv(windows, _int(rows))) as part:
-        first = builder.mul(part.index, _int(rows))
-        with cgutils.for_range(builder, builder.sdiv(count, _int(LANES))) as turn:
-            column = builder.mul(turn.index, _int(LANES))
-            starts = [builder.mul(builder.add(first, _int(i)), count) for i in range(rows)]
+    with counting(builder, builder.sdiv(windows, integer(rows))) as part:
+        first = builder.mul(part.index, integer(rows))
+        with counting(builder, builder.sdiv(count, integer(LANES))) as turn:
+            column = builder.mul(turn.index, integer(LANES))
+            starts = [builder.mul(builder.add(first, integer(i)), count) for i in range(rows)]
             vectors = [_load(builder, source, builder.add(start, column)) for start in starts]
             place = builder.add(builder.mul(column, windows), first)
-            step = windows if rows == LANES else _int(LANES)
+            step = windows if rows == LANES else integer(LANES)
             for i, vector in enumerate(_riffled(builder, vectors)):
-                at = builder.add(place, builder.mul(_int(i), step))
+                at = builder.add(place, builder.mul(integer(i), step))
                 _store(builder, vector, target, at)
 
 
-@intrinsic
-def riffle(typing_context: Any, source: Any, target: Any, windows: Any, count: Any) -> Any:
+@Piece
+def riffle(builder: Any, *arguments: Any) -> None:
     """Write the results [windows, count] of a pixel as [count, windows].
 
-    `windows` is one of `RIFFLES` or a multiple of the largest, `count` one of `LANES`.
+    `arguments`: source, target, windows, count. `windows` is one of `RIFFLES` or a multiple of the
+    largest, `count` one of `LANES`.
     """
-
-    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        windows, most = arguments[2], _int(RIFFLES[-1])
-        rows = builder.select(builder.icmp_signed("<", windows, most), windows, most)
-        done = builder.append_basic_block("riffled")
-        switch = builder.switch(rows, done)
-        for rows in RIFFLES:
-            case = builder.append_basic_block(f"riffle{rows}")
-            switch.add_case(_int(rows), case)
-            builder.position_at_end(case)
-            _riffle_loop(builder, arguments, rows)
-            builder.branch(done)
-        builder.position_at_end(done)
-        return _nothing()
-
-    return types.void(*(types.intp,) * 4), code
+    windows, most = arguments[2], integer(RIFFLES[-1])
+    rows = builder.select(builder.icmp_signed("<", windows, most), windows, most)
+    done = builder.append_basic_block("riffled")
+    switch = builder.switch(rows, done)
+    for rows in RIFFLES:
+        case = builder.append_basic_block(f"riffle{rows}")
+        switch.add_case(integer(rows), case)
+        builder.position_at_end(case)
+        _riffle_loop(builder, arguments, rows)
+        builder.branch(done)
+    builder.position_at_end(done)
 
 
 @Entry

@@ -206,12 +206,12 @@ def obstacle(x: Tensor, chain: Chain) -> str | None:
     if strides:
         return f"it takes strides of 1 and {MOST_STRIDE}, not {strides[0]}"
     fault = engine.fault()
-    return None if fault is None else f"it needs numba, which does not work here ({fault})"
+    return None if fault is None else f"it needs LLVM, which does not work here ({fault})"
 
 
 @cache
 def _tiles() -> ModuleType:
-    """Return the engine of a CPU, for which numba is imported."""
+    """Return the engine of a CPU, for which LLVM is loaded."""
     from ifspace.kernels.chain import tiles
 
     return tiles

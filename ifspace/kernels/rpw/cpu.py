@@ -26,7 +26,7 @@ Blocked order without overlap may also be a *grouped* convolution of torch.
 
 Dense and tiled, zeros are multiplied: where an activation is infinite or not a number, so are all
 results that its tile, or the dense convolution, computes from it. So they are chosen for windows of
-more than `WIDE` channels alone, for float64, and where numba does not work.
+more than `WIDE` channels alone, for float64, and where LLVM does not work.
 """
 
 from collections.abc import Callable, Iterator

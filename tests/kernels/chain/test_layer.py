@@ -190,18 +190,18 @@ def test_the_loops_are_tried_out_of_reach_of_the_callers_modes() -> None:
         engine.fault.cache_clear()
 
 
-def test_without_numba_torch_computes_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_llvm_torch_computes_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("layer", "dots", "outer", "panels", "tiles", "loops"):
         monkeypatch.delitem(sys.modules, f"ifspace.kernels.chain.{module}", raising=False)
         monkeypatch.delattr(chain, module, raising=False)
-    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
     engine.fault.cache_clear()
     engine.layers.cache_clear()
     engine.fault.cache_clear()
     windows = WINDOWS[0]
     x, weight = random(2, 16, 5, 5), random(16, 4)
     try:
-        with pytest.warns(UserWarning, match="numba does not work here") as notes:
+        with pytest.warns(UserWarning, match="LLVM does not work here") as notes:
             y = cpu.forward(x, weight, None, windows)
         assert len(notes) == 1
         rpw_exact.check("forward", windows, y, x, weight)
