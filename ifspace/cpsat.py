@@ -19,6 +19,8 @@ SEED: Final = 20190101
 _NO_LIMIT: Final = 1 << 61
 # Prices of a relaxation are whole numbers of 1 / _PRICES.
 _PRICES: Final = 1 << 20
+# Numbers of the solver have 64 bits with a sign.
+_TOO_LARGE: Final = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,14 @@ def number_among(model: Any, values: Sequence[int], name: str) -> Any:
 
 
 def weighted_sum(variables: Sequence[Any], weights: Sequence[int]) -> Any:
-    """Return the sum of weights times variables as an expression of a model."""
+    """Return the sum of weights times variables as an expression of a model.
+
+    Raises: SettingError for a weight that does not fit into 64 bits.
+    """
     from ortools.sat.python import cp_model
 
+    if max(map(abs, weights), default=0) >= _TOO_LARGE:
+        raise _too_large("a weight over 2^63")
     return cp_model.LinearExpr.weighted_sum(variables, weights)
 
 
@@ -107,12 +114,7 @@ def solve(
         solver.parameters.max_time_in_seconds = max(0.0, time_limit_s)
     code = solver.solve(model)
     if code == cp_model.MODEL_INVALID:
-        raise SettingError.because(
-            "numbers too large for the solver",
-            got=(model.validate() or "sums over 2^63").splitlines()[0],
-            allowed="sums below 2^63",
-            remedy="choose smaller widths, kernels or weights",
-        )
+        raise _too_large((model.validate() or "sums over 2^63").splitlines()[0])
     if code == cp_model.INFEASIBLE:
         return Outcome(Status.INFEASIBLE, None, ())
     if code not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
@@ -125,6 +127,15 @@ def solve(
         relaxed = relaxed_bound(model, time_limit_s)
         bound = max((value for value in (bound, relaxed) if value is not None), default=None)
     return Outcome(status, bound, tuple(int(solver.value(variable)) for variable in variables))
+
+
+def _too_large(got: str) -> SettingError:
+    return SettingError.because(
+        "numbers too large for the solver",
+        got=got,
+        allowed="sums below 2^63",
+        remedy="choose smaller widths, kernels or weights",
+    )
 
 
 def relaxed_bound(model: Any, time_limit_s: float | None) -> int | None:

@@ -12,6 +12,7 @@ from ifspace.answer import Status
 from ifspace.cpsat import (
     SEED,
     solve,
+    weighted_sum,
 )
 from ifspace.errors import SettingError
 
@@ -117,6 +118,8 @@ def test_numbers_too_large_are_an_error() -> None:
     model.minimize(2**40 * model.new_int_var(0, 2**40, "x"))
     with pytest.raises(SettingError, match=r"too large for the solver: got .*overflow"):
         solve(model, [])
+    with pytest.raises(SettingError, match=r"too large for the solver: got a weight over 2\^63"):
+        weighted_sum([model.new_bool_var("y")], [2**63])
 
 
 @pytest.mark.slow

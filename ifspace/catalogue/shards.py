@@ -153,6 +153,11 @@ class Shards:
         """Return how many parts there are when all are done."""
         return sum(self.manifest.parts)
 
+    @cached_property
+    def key(self) -> str:
+        """The hash of the manifest, computed once: of thousands of settings it takes a while."""
+        return self.manifest.key
+
     def name(self, number: int) -> str:
         """Return the name of the file of a part."""
         return f"shard-{number:05}.parquet"
@@ -238,7 +243,8 @@ class Shards:
 
     def _opened(self, place: int, stack: ExitStack) -> list[tuple[Part, Iterator[Design]]]:
         """Return what each part of a setting counted, and its designs, open as long as a stack."""
-        numbers = [n for n, (of, _) in enumerate(self.manifest.places()) if of == place]
+        first = sum(self.manifest.parts[:place])
+        numbers = range(first, first + self.manifest.parts[place])
         opened = [stack.enter_context(self._open(number)) for number in numbers]
         return [(part, chain.from_iterable(designs)) for part, designs in opened]
 
@@ -341,8 +347,7 @@ class _Opened:
             # Counted from 1, as --shard counts.
             name = f"{path} (part {number + 1} of {len(shards)})"
             remedy = f"`ifspace merge {folder}` computes it again"
-            key = shards.manifest.key
-            return read_part(self._file, key, number, name, remedy, decoded=self._decoded)
+            return read_part(self._file, shards.key, number, name, remedy, decoded=self._decoded)
         except BaseException:
             self._file.close()
             raise

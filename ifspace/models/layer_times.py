@@ -127,7 +127,7 @@ def _near(block: SizedBlock) -> SizedBlock:
 
 
 def _latency(ms: Fraction | None) -> Latency | None:
-    return None if ms is None else Latency(ms)
+    return None if ms is None else Latency.of(ms)
 
 
 def _around(channels: int) -> dict[int, Fraction]:

@@ -17,7 +17,7 @@ import pytest
 
 from ifspace.catalogue import dataset, load, networks, save
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.catalogue.shards import MANIFEST, Shards
+from ifspace.catalogue.shards import MANIFEST, Manifest, Shards
 from ifspace.enumerate import run as runs
 from ifspace.enumerate.run import merge_folder, run_in_folder
 from ifspace.enumerate.search import Shard, enumerate_designs
@@ -75,6 +75,23 @@ def test_parts_in_any_order_join_to_the_bytes_of_one_process(study: str, tmp_pat
     sizes = [json.loads(text)["rows"] for text in _metadata(tmp_path / "run")]
     assert sum(size > 0 for size in sizes) > 1
     assert sum(sizes) == len(one.designs)
+
+
+def test_thousands_of_settings_are_hashed_once_and_not_for_each_part(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_parts(STUDIES["widths"], tmp_path / "run")
+    shards, key, times = Shards.read(tmp_path / "run"), Manifest.key, 0
+
+    def counted(manifest: Manifest) -> str:
+        nonlocal times
+        times += 1
+        return str(key.fget(manifest))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(Manifest, "key", property(counted))
+    shards.check_whole()
+    assert len(list(shards.designs())) == shards.rows
+    assert times == 1
 
 
 def _metadata(folder: Path) -> list[bytes]:

@@ -449,6 +449,15 @@ def test_widths_are_timed_here(
     )
     # What is in proportion to pairs of channels is so in between as well.
     assert LayerTimes(measurer).find(sized, 4) == Latency(Fraction(800 * 16, 10**4))
+    monkeypatch.setattr("ifspace.models.measuring.Measurer.block_ms", lambda *_: Fraction(1, 8))
+    for text, c_in, c_out in (("PW", 20, 40), ("PW", 100, 232), ("GPW(3)+SH(3)+GPW(3)", 51, 87)):
+        latency = LayerTimes(measurer).find(Block.parse(text).at(c_in, c_out), 4)
+        assert latency is not None
+        assert (10**6 * latency.ms).denominator == 1  # whole nanoseconds, as solvers count
+    monkeypatch.setattr(
+        "ifspace.models.measuring.Measurer.block_ms",
+        lambda _, sized, side, __=1: Fraction(sized.params * side**2, 10**4),
+    )
     for budget in (("--latency", "60%"), ("--latency-budget-ms", "24")):
         report = run(*COMMAND, "--widths-only", *budget, "--measure", *JSON).json
         before, after = (report[name]["latency_ms"] for name in ("before", "after"))
