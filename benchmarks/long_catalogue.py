@@ -126,7 +126,7 @@ def write(rows: int, folder: Path) -> tuple[Path, Path]:
     file, run = folder / f"{rows}.parquet", folder / f"{rows}"
     about = dataset.provenance([SETTING], [funnel(rows)])
     dataset.write_columns(file, about, columns(0, rows))
-    manifest = Manifest.of([SETTING], [PARTS])
+    manifest = Manifest.of([SETTING], [PARTS], 1)
     run.mkdir()
     shards = Shards.start(run, manifest)
     size = rows // PARTS

@@ -32,7 +32,7 @@ from ifspace.catalogue.parts import Part, Whole, in_order
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import CatalogueError, IfspaceError, OutputError
 from ifspace.folder import Folder, open_folder
-from ifspace.serialize import Between, from_plain, json_text
+from ifspace.serialize import Between, from_plain, json_text, to_plain
 from ifspace.storage import replacing
 from ifspace.values import listed
 
@@ -40,21 +40,30 @@ MANIFEST: Final = "manifest.json"
 PARTS: Final = "shard-*.parquet"
 # Files that are read side by side must be open at once.
 MOST_PARTS: Final = 512
+# Of manifests that do not say it.
+_FEW_BEGINNINGS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The settings of a run, and in how many parts each is."""
+    """The settings of a run, and in how many parts each is.
+
+    `beginnings`: compositions that begin alike are in one part; so many beginnings there are for
+    each part, at least.
+    """
 
     settings: tuple[EnumerationSetting, ...]
     parts: tuple[Annotated[int, Between(1, MOST_PARTS)], ...]
     ifspace: str
     schema: int
+    beginnings: Annotated[int, Between(1, None)] = _FEW_BEGINNINGS
 
     @classmethod
-    def of(cls, settings: Sequence[EnumerationSetting], parts: Sequence[int]) -> Self:
+    def of(
+        cls, settings: Sequence[EnumerationSetting], parts: Sequence[int], beginnings: int
+    ) -> Self:
         """Return the manifest of a run of this version of ifspace."""
-        return cls(tuple(settings), tuple(parts), version(), SCHEMA_VERSION)
+        return cls(tuple(settings), tuple(parts), version(), SCHEMA_VERSION, beginnings)
 
     @property
     def key(self) -> str:
@@ -63,11 +72,17 @@ class Manifest:
         >>> len(Manifest((), (), "1.0", 5).key)
         64
         """
-        return sha256(json_text(self).encode()).hexdigest()
+        return sha256(json_text(self._plain()).encode()).hexdigest()
 
     def to_text(self) -> str:
         """Return the content of the file."""
-        return json_text({"key": self.key, "manifest": self})
+        return json_text({"key": self.key, "manifest": self._plain()})
+
+    def _plain(self) -> dict[str, Any]:
+        plain: dict[str, Any] = to_plain(self)
+        if self.beginnings == _FEW_BEGINNINGS:
+            del plain["beginnings"]  # as manifests were written before there were more
+        return plain
 
     @classmethod
     def of_text(cls, content: bytes) -> Self:
@@ -85,7 +100,7 @@ class Manifest:
         """Return the command that goes on with the run in a folder.
 
         >>> setting = EnumerationSetting(channels=16, max_len=3)
-        >>> Manifest.of([setting], [4]).command("run")
+        >>> Manifest.of([setting], [4], 256).command("run")
         'ifspace enumerate --channels 16 --max-len 3 --out run'
         """
         widths = ",".join(str(setting.channels) for setting in self.settings)
@@ -145,7 +160,9 @@ class Shards:
             raise _not_ours(place, "other files", "an empty folder, or one of the same command")
         if there is None and write:
             folder.write(MANIFEST, manifest.to_text().encode())
-        elif there is not None and replace(there, parts=manifest.parts) != manifest:
+        elif there is not None and manifest != replace(
+            there, parts=manifest.parts, beginnings=manifest.beginnings
+        ):
             raise _not_ours(place, _difference(there, manifest), "one of the same command")
         return cls(folder, there or manifest)
 

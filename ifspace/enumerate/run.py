@@ -11,6 +11,7 @@ from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.catalogue.shards import MOST_PARTS, Manifest, Shards
 from ifspace.enumerate.satisfiable import check_floors
 from ifspace.enumerate.search import (
+    BEGINNINGS,
     Shard,
     estimate_seconds,
     forget_engines,
@@ -105,7 +106,7 @@ def manifest_of(settings: Sequence[EnumerationSetting], least: int = 1) -> Manif
     counts = [0] * len(settings)
     for shard in parts:
         counts[shard.place] += 1
-    return Manifest.of(settings, [max(count, least) for count in counts])
+    return Manifest.of(settings, [max(count, least) for count in counts], BEGINNINGS)
 
 
 def _checked(share: tuple[int, int]) -> tuple[int, int]:
@@ -135,7 +136,8 @@ def _compute(
     parts = []
     for number in numbers:
         place, index = places[number]
-        shard = Shard(manifest.settings[place], index, manifest.parts[place], place, run)
+        setting, count = manifest.settings[place], manifest.parts[place]
+        shard = Shard(setting, index, count, place, run, beginnings=manifest.beginnings)
         parts.append((number, shard))
     # The longest first, so that no worker is left alone with one at the end.
     parts.sort(key=lambda part: rough_seconds(part[1].setting) / part[1].count, reverse=True)

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from ifspace.catalogue import dataset, load, networks, save
+from ifspace.catalogue.dataset import part_to_parquet
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.catalogue.shards import MANIFEST, Manifest, Shards
 from ifspace.enumerate import run as runs
 from ifspace.enumerate.run import merge_folder, run_in_folder
-from ifspace.enumerate.search import Shard, enumerate_designs
+from ifspace.enumerate.search import Shard, enumerate_designs, solve
 from ifspace.errors import CatalogueError, OutputError, SettingError
 from ifspace.folder import LOCK, LocalFolder
 
@@ -217,6 +218,22 @@ def test_a_folder_of_another_command_or_with_other_files_is_left_alone(tmp_path:
     assert joined(tmp_path / "run", tmp_path) == whole(SMALL, tmp_path)
     with pytest.raises(SettingError, match=r"share out of range: got 3/2"):
         run_in_folder(SMALL, tmp_path / "run", share=(3, 2))
+
+
+def test_parts_are_about_equal_and_earlier_runs_keep_theirs(tmp_path: Path) -> None:
+    setting = EnumerationSetting(channels=16, max_len=5)
+    rows = [len(solve(Shard(setting, index, 3)).designs) for index in range(3)]
+    assert sum(rows) == len(enumerate_designs([setting], jobs=1).designs)
+    assert max(rows) < 0.5 * sum(rows)  # with four beginnings a part it was 0.64
+    # A manifest that says nothing of beginnings has four for each part, and so is gone on with.
+    earlier = Manifest.of(SMALL, [3], 4)
+    assert b"beginnings" not in earlier.to_text().encode()
+    assert Manifest.of_text(earlier.to_text().encode()) == earlier
+    (tmp_path / "run").mkdir()
+    shards = Shards.start(tmp_path / "run", earlier)
+    shards.write(1, part_to_parquet(solve(Shard(SMALL[0], 1, 3, beginnings=4)), earlier.key, 1))
+    assert len(run_in_folder(SMALL, tmp_path / "run", jobs=1)) == 3
+    assert joined(tmp_path / "run", tmp_path) == whole(SMALL, tmp_path)
 
 
 def test_one_run_at_a_time_and_no_lock_is_stale(tmp_path: Path) -> None:
