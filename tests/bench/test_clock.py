@@ -50,11 +50,23 @@ def test_rounds_end_with_the_budget_or_their_number() -> None:
         {"a": run}, {"a": 0.01}, Limits(budget_s=0.05, min_rounds=2, max_rounds=100), CPU
     )
     assert 2 <= len(some["a"]) <= 6
-    assert min(some["a"]) >= 0.01
     most = interleaved(
         {"a": run}, {"a": 0.01}, Limits(budget_s=9.0, min_rounds=2, max_rounds=3), CPU
     )
     assert len(most["a"]) == 3
+
+
+def test_of_one_thread_the_time_of_other_programs_is_not_counted() -> None:
+    """Other programs have the processor while this one sleeps."""
+    before = torch.get_num_threads()
+    limits = Limits(budget_s=0.0, min_rounds=2)
+    try:
+        for threads, counted in ((1, False), (2, True)):
+            torch.set_num_threads(threads)
+            times = interleaved({"a": lambda: time.sleep(0.02)}, {"a": 0.02}, limits, CPU)
+            assert (min(times["a"]) >= 0.02) is counted
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_first_call_is_timed_and_its_result_returned() -> None:
