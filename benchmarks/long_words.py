@@ -3,7 +3,8 @@
 `python -m benchmarks.long_words FOLDER` runs `ifspace enumerate -C 64 --max-len N --out FOLDER/N`
 for every length N of `--lengths`, and writes `long-words.md` and `long-words.csv` into `results/`
 for the lengths that FOLDER then has whole. The same command again goes on. What the runs take is
-sampled and added up, over interruptions too, in FOLDER/N.json.
+sampled and added up, over interruptions too, in FOLDER/N.json. `--processes N` then runs length N
+anew by one process and by two in turn, and keeps the seconds of both in FOLDER/processes.json.
 
 Nothing of it is taken on trust: compositions and those after repeated patterns are compared with
 their closed counts, the survivors of each length with those of every shorter run, and a sample of
@@ -16,6 +17,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -41,6 +43,8 @@ AIM_MINUTES: Final = 120
 AIM_MIB: Final = 4096
 CHECKED: Final = 200
 SAMPLE_S: Final = 1.0
+PROCESSES: Final = "processes.json"
+ROUNDS: Final = 2
 
 
 @dataclass(slots=True)
@@ -67,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--processes", type=int, metavar="N", help="compare one and two at N")
     parser.add_argument("--page-only", action="store_true", help="run nothing, write the page")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -74,10 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.page_only:
         for length in lengths:
             sit(options.folder, length, options.jobs)
+    if options.processes is not None:
+        compare(options.folder, options.processes)
     rows = [row(options.folder, length) for length in lengths]
     check(rows)
     command = "python -m benchmarks.long_words FOLDER --lengths " + " ".join(map(str, lengths))
-    write_results(options.out, "long-words", page(rows, str(provenance(command))), rows, command)
+    paragraphs = page(rows, str(provenance(command)))
+    if (options.folder / PROCESSES).exists():
+        paragraphs.append(compared(options.folder))
+    write_results(options.out, "long-words", paragraphs, rows, command)
 
 
 def sit(folder: Path, length: int, jobs: int) -> None:
@@ -117,6 +127,32 @@ def sit(folder: Path, length: int, jobs: int) -> None:
         time.sleep(SAMPLE_S)
     if code:
         raise SystemExit(code)
+
+
+def compare(folder: Path, length: int) -> None:
+    """Run one length by one process and by two in turn, and keep the seconds of each."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(ROUNDS):
+        for jobs, times in seconds.items():
+            with tempfile.TemporaryDirectory() as place:
+                sit(Path(place), length, jobs)
+                times.append(
+                    Taken(**json.loads((Path(place) / f"{length}.json").read_text())).wall_s
+                )
+    notes = {"length": length, "commit": provenance("").commit, "seconds": seconds}
+    (folder / PROCESSES).write_text(json.dumps(notes))
+
+
+def compared(folder: Path) -> str:
+    """Return the paragraph about two processes beside one."""
+    notes = json.loads((folder / PROCESSES).read_text())
+    one, two = (notes["seconds"][jobs] for jobs in ("1", "2"))
+    ratios = [a / b for a, b in zip(one, two, strict=True)]
+    return (
+        f"Two processes beside one, at length {notes['length']} and commit {notes['commit']}, in "
+        f"turn {len(one)} times: **{min(one) / min(two):.2f} times as fast** by the clock (least "
+        f"of each; {min(ratios):.2f} to {max(ratios):.2f} in the rounds), each with its own start."
+    )
 
 
 def _sample(pid: int, processor: dict[int, float]) -> int:
