@@ -28,7 +28,7 @@ from ifspace.folder import open_folder
 from ifspace.parallel import Progress, as_completed, workers
 
 # What an interrupt may lose of a part, in seconds of one core.
-PART_S: Final = 10.0
+PART_S: Final = 4.0
 # Bytes of a row in a file, and of what a file has beside them.
 _ROW_BYTES: Final = 45
 _FILE_BYTES: Final = 16_000

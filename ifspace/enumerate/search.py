@@ -150,9 +150,9 @@ def _marked(
     return with_latency_dominators(designs, latency)
 
 
-# With 256 the longer of two parts of length 8 takes 55% of the time, with 4 it took 80%; each part
+# With 128 the longer of two parts of length 8 takes 55% of the time, with 4 it took 80%; each part
 # lists all beginnings.
-BEGINNINGS: Final = 256
+BEGINNINGS: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class Shard:
         """How many layers decide the part.
 
         >>> [Shard(EnumerationSetting(), count=count).depth for count in (1, 2, 8, 64)]
-        [4, 4, 5, 6]
+        [3, 4, 4, 6]
         """
         kinds, depth = len(self.setting.usable_kinds), 1
         while kinds**depth < self.beginnings * self.count and depth < self.setting.max_len:
