@@ -165,11 +165,6 @@ def test_short_rows_raise(path: Path) -> None:
     check_error(path, "line 2 has 8 fields, the header 9")
 
 
-def test_decimal_commas_are_an_error_and_no_latency(path: Path) -> None:
-    path.write_text(f"{HEAD}\n{ROW.rpartition(',')[0]},1,25\n", "utf-8")
-    check_error(path, "line 2 has 10 fields, the header 9", "decimals with a point")
-
-
 def test_a_column_that_is_there_twice_is_an_error(path: Path) -> None:
     path.write_text(f"{HEAD},F\n{ROW},8\n", "utf-8")
     check_error(path, "column F twice")

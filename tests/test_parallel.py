@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ifspace.errors import IfspaceError, SettingError, WorkerError
+from ifspace.errors import IfspaceError, SettingError
 from ifspace.parallel import over_shards, workers
 
 
@@ -81,21 +81,3 @@ def test_an_error_in_a_shard_is_the_callers_to_see(jobs: int) -> None:
 
     with pytest.raises(ValueError, match=r"^shard [12]\b"):
         over_shards(fails, [1, 2], jobs)
-
-
-@pytest.mark.slow
-def test_a_killed_worker_is_one_line_that_says_what_to_try() -> None:
-    def dies(shard: int) -> int:
-        import os
-        import signal
-
-        if shard == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return shard
-
-    with pytest.raises(
-        WorkerError, match=r"^a worker was ended from .* not done: .*; use fewer jobs"
-    ):
-        over_shards(dies, range(4), 2)
-    # The next run has new workers.
-    assert [answer for answer, _ in over_shards(_slower_first(), [1, 2], 2)] == [1, 4]

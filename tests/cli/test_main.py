@@ -1,9 +1,7 @@
 import atexit
 import gc
-import json
 import os
 import resource
-import shlex
 import signal
 import subprocess
 import sys
@@ -113,23 +111,6 @@ def test_a_full_disk_is_one_line() -> None:
     ]
 
 
-@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
-def test_a_closed_stdout_is_one_line(tmp_path: Path, closed: str) -> None:
-    def status(*options: str) -> tuple[int, str]:
-        command = shlex.join([*PYTHON, "show", "DW+PW", "-C", "16", *options])
-        done = subprocess.run(
-            f"exec {command} {closed}", shell=True, stderr=subprocess.PIPE, cwd=ROOT, text=True
-        )
-        return done.returncode, done.stderr
-
-    line = "ifspace: cannot write the output: stdout is closed; write it to a file with --out\n"
-    assert status() == (2, "" if "2>" in closed else line)
-    # Then the answer is in the file, and nothing else was wanted.
-    file = tmp_path / "block.json"
-    assert status("--out", str(file)) == (0, "")
-    assert json.loads(file.read_text())["channels"] == 16
-
-
 def test_a_lost_worker_has_a_status_of_its_own(run: Callable, monkeypatch) -> None:
     def lost(*arguments: object, **options: object) -> None:
         raise WorkerError.because(
@@ -140,15 +121,6 @@ def test_a_lost_worker_has_a_status_of_its_own(run: Callable, monkeypatch) -> No
     ended = run("enumerate", "-C", "8", "--max-len", "2")
     assert ended.status == 1
     assert ended.err == "ifspace: lost: got 2; allowed: 1; use fewer --jobs\n"
-
-
-def test_a_loop_of_links_is_one_line(run: Callable, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").symlink_to(tmp_path / "b.csv")
-    (tmp_path / "b.csv").symlink_to(tmp_path / "a.csv")
-    ended = run("kinds", "--out", str(tmp_path / "a.csv"))
-    assert ended.status == 2
-    assert "cannot be written: got" in ended.err
-    assert ended.err.count("\n") == 1
 
 
 def test_a_file_that_is_replaced_keeps_its_mode(run: Callable, tmp_path: Path) -> None:

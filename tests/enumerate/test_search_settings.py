@@ -199,16 +199,6 @@ def test_a_choice_that_fails_at_the_real_widths_gives_way_to_the_next_cheapest()
     assert "(RPW+SH+GC)x2" not in blocks(**at, out_channels=12)
 
 
-def test_a_depthwise_convolution_with_a_multiplier_is_a_group_count_like_others() -> None:
-    design = blocks(channels=64, out_channels=128, max_len=2)["PW+GC"]
-    assert (str(design.block), design.params) == ("PW+GC(64)", 64 * 64 + 9 * 128)
-    (plan,) = cheapest_groups(GroupsProblem(Composition.parse("PW+GC"), 64, 128)).plans
-    assert (plan.block, plan.objective()) == (design.block, 5248)
-    # At width C it copies channels, so a pointwise layer of such groups is never needed.
-    two = blocks(channels=2, out_channels=24, max_len=3)
-    assert [str(design.block) for design in two.values()] == ["PW+GC(2)", "PW+DW", "DW+PW"]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "out_channels"), [(8, 16), (8, 4), (12, 18), (13, 26), (16, 48), (24, 8)]

@@ -155,17 +155,3 @@ def test_a_shuffle_behind_the_change_of_width_is_sized_for_the_width_that_it_per
     assert all(judge(plan).quality for plan in plans)
     groups = {layer.groups for plan in plans for layer in plan.block.layers if layer.kind == "SH"}
     assert groups == {2, 3, 4, 6}
-
-
-@pytest.mark.parametrize(
-    ("composition", "widths", "params"),
-    [("PW+SH+DW", (15, 116), 2784), ("PW+GPW+SH", (58, 87), 3538)],
-)
-def test_groups_of_a_last_shuffle_need_not_divide_the_width_that_enters(
-    composition: str, widths: tuple[int, int], params: int
-) -> None:
-    problem = GroupsProblem(Composition.parse(composition), *widths)
-    best = cheapest_groups(problem).best
-    assert best is not None
-    assert best.sized.params == params == brute_groups.full_choices(problem)[0].cost
-    assert judge(best).field[1] == widths[0]

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.nn import RollingPointwiseConv2d
 
@@ -68,6 +69,40 @@ def field(output: Tensor, image: Tensor) -> Field:
         _extent(seen.any(1).any(1 + other) if dims == 2 else seen.any(1)) for other in (1, 0)[:dims]
     ]
     return (extents[0], extents[1]) if dims == 2 else (1, extents[0]), channels
+
+
+def batch_field(
+    net: nn.Module, image: tuple[int, int, int], name: str, images: slice = slice(None)
+) -> tuple[int, int, int]:
+    """Return the rows, columns and channels that a module's last call sees in its batch.
+
+    `images`: only those of the batch.
+    """
+    pixels = seen_pixels(net, image, name, images)
+    rows, columns = pixels.any(0).any(1), pixels.any(0).any(0)
+    return int(rows.sum()), int(columns.sum()), int(pixels.any(2).any(1).sum())
+
+
+def seen_pixels(
+    net: nn.Module, image: tuple[int, int, int], name: str, images: slice = slice(None)
+) -> Tensor:
+    """Return which of [C, H, W] the central pixel of a module's last call sees in its batch."""
+    model, outputs = prepared(net), []
+    model.get_submodule(name).register_forward_hook(lambda *call: outputs.append(call[2]))
+    x = torch.ones(1, *image, dtype=torch.float64, requires_grad=True)
+    model(x)
+    centre = outputs[-1][images, :, image[1] // 2, image[2] // 2]
+    (gradient,) = torch.autograd.grad(centre.sum(), x)
+    return gradient[0] != 0
+
+
+def counted_macs(net: nn.Module, image: tuple[int, int, int]) -> int:
+    """MACs of convolutions and dense layers; products of feature maps are left out."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(torch.rand(1, *image))
+    flops = counter.get_flop_counts()["Global"]
+    operators = (torch.ops.aten.convolution, torch.ops.aten.addmm)
+    return sum(flops.get(name, 0) for name in operators) // 2
 
 
 def _extent(seen: Tensor) -> int:

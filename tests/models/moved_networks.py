@@ -11,17 +11,19 @@ def conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2)
 
 
-def stem(width: int) -> nn.Sequential:
-    return nn.Sequential(conv(3, width), nn.ReLU())
+def stem(width: int, kernel: int = 3) -> nn.Sequential:
+    return nn.Sequential(conv(3, width, kernel), nn.ReLU())
 
 
 class Moved(nn.Module):
     """A convolution, a function of its feature map, and a pointwise layer on what that returns."""
 
-    def __init__(self, move: Callable[[Tensor], Tensor], width: int, moved_width: int = 0) -> None:
+    def __init__(
+        self, move: Callable[[Tensor], Tensor], width: int, moved_width: int = 0, kernel: int = 3
+    ) -> None:
         super().__init__()
         self.move = move
-        self.stem, self.last = stem(width), conv(moved_width or width, 8, 1)
+        self.stem, self.last = stem(width, kernel), conv(moved_width or width, 8, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.move(self.stem(x)))
@@ -239,3 +241,20 @@ class Stripes(nn.Module):
         stripes = self.stem(x).chunk(4, 2)
         parts = [part(y) for part, y in zip(self.parts, stripes, strict=True)]
         return self.last(torch.cat(parts, 2))
+
+
+class TwoResolutions(nn.Module):
+    """Two branches, one of them at half the size, exchanged twice, as in HRNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(conv(4, 4, 3, 2) for _ in range(2))
+        self.small = nn.ModuleList(conv(4, 4) for _ in range(2))
+        self.large = nn.ModuleList(conv(4, 4) for _ in range(2))
+        self.stem, self.conv = conv(3, 4), conv(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for down, small, large in zip(self.down, self.small, self.large, strict=True):
+            x = large(x) + F.interpolate(small(down(x)), scale_factor=2)
+        return self.conv(x)

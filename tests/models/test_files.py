@@ -137,29 +137,6 @@ def test_a_network_of_a_file_needs_that_file(tmp_path):
     check_same(path, decomposed, (3, 16, 16), into=model.model)
 
 
-def test_a_network_of_a_file_is_found_beside_the_file_it_was_saved_to(tmp_path, monkeypatch):
-    code = tmp_path / "code"
-    code.mkdir()
-    (code / "mine.py").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
-    network = from_source("code/mine.py:make", (3, 16, 16))
-    save(network, "net.safetensors")
-    monkeypatch.chdir(code)
-    path = tmp_path / "net.safetensors"
-    with pytest.raises(
-        NetworkFileError, match=r"no file .*; when it was saved it was code/mine\.py"
-    ):
-        load(path, trust_code=True)
-    check_same(path, network, (3, 16, 16), trust_code=True, code=code / "mine.py")
-    save(network, code / "net.safetensors")
-    monkeypatch.chdir("/")
-    check_same(code / "net.safetensors", network, (3, 16, 16), trust_code=True)
-    # What was loaded can be saved and loaded again.
-    again = load_edited(code / "net.safetensors", trust_code=True)
-    save(again, code / "again.safetensors")
-    check_same(code / "again.safetensors", again, (3, 16, 16), trust_code=True)
-
-
 EVIL = """
 from pathlib import Path
 Path(__file__).with_suffix(".ran").touch()

@@ -8,29 +8,18 @@ from math import exp
 
 import pytest
 import torch
-from models.autograd_field import fields_of, prepared
+from models.autograd_field import counted_macs, fields_of
 from models.moved_networks import (
-    HaloAttention,
     Moved,
     Positions,
     Pyramid,
     Recurrent,
-    Siamese,
     SideBySide,
     Stripes,
-    TurnedAround,
-    TwoNames,
-    TwoSensors,
-    Upsampled,
     conv,
     differences,
-    mirrored,
-    rolled,
-    shifted,
-    windows,
 )
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.models.analysis import LayerReport, Report, analyze, other_params
 from ifspace.models.decomposition import Blocks, Layers, decompose
@@ -40,49 +29,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = (3, 16, 16)
 
 
-def counted_macs(net: nn.Module, image: tuple[int, int, int]) -> int:
-    """MACs of convolutions and dense layers; products of feature maps are left out."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net.eval()(torch.rand(1, *image))
-    flops = counter.get_flop_counts()["Global"]
-    return (
-        sum(flops.get(name, 0) for name in (torch.ops.aten.convolution, torch.ops.aten.addmm)) // 2
-    )
-
-
 def layers_of(report: Report) -> dict[str, LayerReport]:
     return {entry.layer.name: entry for entry in report.layers}
-
-
-@pytest.mark.parametrize(
-    ("net", "field"),
-    [
-        (Moved(rolled, 15), ((3, 7), 3)),
-        (Moved(shifted, 16), ((5, 5), 3)),
-        (Moved(differences, 16, 32), ((5, 4), 3)),
-        (Moved(windows, 8, 72), ((5, 5), 3)),
-        (TurnedAround(), ((7, 7), 3)),
-    ],
-    ids=["rolled", "shifted", "differences", "windows", "turned around"],
-)
-def test_fields_of_moved_pixels_are_those_of_gradients(
-    net: nn.Module, field: tuple[tuple[int, int], int]
-) -> None:
-    report = analyze(net, IMAGE)
-    seen = {entry.layer.name: (entry.field.size, entry.field.channels) for entry in report.layers}
-    assert seen == fields_of(net, 3, IMAGE[1:], [])
-    assert seen["last"] == field
-    last = layers_of(report)["last"]
-    assert last.receptive == field[0]
-    assert not last.unknown_pixels
-    assert not report.notes
-
-
-def test_pointwise_layers_on_shifted_channels_add_pixels() -> None:
-    for net in (Moved(rolled, 15), Moved(shifted, 16)):
-        report = analyze(net, IMAGE)
-        assert not layers_of(report)["last"].adds_nothing
-        assert report.gain > 1
 
 
 def test_pointwise_layers_join_rows_and_columns() -> None:
@@ -192,89 +140,6 @@ def test_what_cannot_be_followed_is_marked(move: Callable[[Tensor], Tensor]) -> 
     assert last.field.size == (5, 5)
 
 
-def test_a_mirrored_feature_map_is_seen_at_two_places() -> None:
-    last = layers_of(analyze(Moved(mirrored, 16), IMAGE))["last"]
-    assert last.unknown_pixels
-    assert last.gain is None
-
-
-@pytest.mark.parametrize(
-    ("net", "channels", "macs"),
-    [
-        (Siamese(), 3, 1_597_440),
-        (TwoSensors(), 4, 2_686_976),
-        (TwoSensors(stacked=True), 4, 2_686_976),
-        (HaloAttention(), 3, 897_024),
-    ],
-    ids=["siamese", "two sensors", "stacked", "halo"],
-)
-def test_every_branch_along_the_batch_runs(net: nn.Module, channels: int, macs: int) -> None:
-    image = (channels, 16, 16)
-    report = analyze(net, image)
-    assert report.macs == macs == counted_macs(net, image)
-    names = {name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
-    assert {layer.name for layer in report.all_layers} == names
-    assert not other_params(net, report).unused
-    assert not any("do not reach" in note for note in report.notes)
-
-
-def batch_field(
-    net: nn.Module, image: tuple[int, int, int], name: str, images: slice = slice(None)
-) -> tuple[int, int, int]:
-    """Return the rows, columns and channels that a module sees in images of its batch, or all."""
-    model, outputs = prepared(net), []
-    model.get_submodule(name).register_forward_hook(lambda *call: outputs.append(call[2]))
-    x = torch.ones(1, *image, dtype=torch.float64, requires_grad=True)
-    model(x)
-    centre = outputs[0][images, :, image[1] // 2, image[2] // 2]
-    (gradient,) = torch.autograd.grad(centre.sum(), x)
-    seen = gradient[0] != 0
-    return (
-        int(seen.any(0).any(1).sum()),
-        int(seen.any(0).any(0).sum()),
-        int(seen.any(2).any(1).sum()),
-    )
-
-
-@pytest.mark.parametrize(
-    ("net", "name", "image", "field"),
-    [
-        (Siamese(), "shared", IMAGE, (7, 7, 3)),
-        (TwoSensors(), "trunk.2", (4, 16, 16), (11, 11, 4)),
-        (TwoSensors(), "head", (4, 16, 16), (11, 11, 4)),
-        (TwoSensors(stacked=True), "trunk.2", (4, 16, 16), (11, 11, 4)),
-        (TwoSensors(stacked=True), "head", (4, 16, 16), (11, 11, 4)),
-    ],
-)
-def test_layers_on_a_batch_of_branches_see_what_all_of_them_see(
-    net: nn.Module, name: str, image: tuple[int, int, int], field: tuple[int, int, int]
-) -> None:
-    entry = layers_of(analyze(net, image))[name]
-    assert (*entry.field.size, entry.field.channels) == batch_field(net, image, name) == field
-
-
-def test_a_shared_layer_sees_the_pixels_of_the_narrower_branch_in_both() -> None:
-    """The union is 7 x 7 x 3; 5 x 5 pixels of 3 channels are seen by way of either branch."""
-    first, second = (batch_field(Siamese(), IMAGE, "shared", slice(n, n + 1)) for n in range(2))
-    assert (first, second) == ((5, 5, 3), (7, 7, 3))
-
-
-def test_one_convolution_under_two_names_counts_twice() -> None:
-    net = TwoNames()
-    report = analyze(net, IMAGE)
-    chain = nn.Sequential(conv(3, 16), conv(16, 16), nn.ReLU(), conv(16, 16))
-    separate = analyze(chain, IMAGE)
-    assert report.gain == pytest.approx(separate.gain) == pytest.approx(2.316, abs=5e-4)
-    assert [entry.gain for entry in report.layers] == [entry.gain for entry in separate.layers]
-    assert report.macs == separate.macs == counted_macs(net, IMAGE)
-    assert [entry.layer.params for entry in report.layers] == [448, 2320, 0]
-    assert [unit.name for stage in report.stages for unit in stage.units] == [
-        "stem",
-        "conv",
-        "conv",
-    ]
-
-
 def test_a_recurrent_layer_is_a_layer_for_each_call() -> None:
     net = Recurrent()
     report = analyze(net, IMAGE)
@@ -282,21 +147,6 @@ def test_a_recurrent_layer_is_a_layer_for_each_call() -> None:
     assert sizes == [(3, 3), (5, 5), (7, 7)]
     assert fields_of(net, 3, IMAGE[1:], [])["conv.0"] == ((7, 7), 3)
     assert report.macs == counted_macs(net, IMAGE)
-
-
-def test_a_head_over_a_pyramid_has_fields_at_every_level() -> None:
-    net, image = Pyramid(), (3, 96, 160)
-    report = analyze(net, image)
-    assert len([entry for entry in report.layers if entry.layer.name == "head.0"]) == 3
-    for entry in report.layers:
-        assert entry.field.volume > 0
-        assert entry.gain is None or entry.gain >= 0
-    for stage in report.stages:
-        for unit in stage.units:
-            assert unit.field.volume > 0
-            assert unit.gain is None or unit.gain >= 0
-    assert report.macs == counted_macs(net, image)
-    assert sum(layer.params for layer in report.all_layers) == report.params
 
 
 @pytest.mark.parametrize("name", ["conv.0", "head.0"])
@@ -363,48 +213,6 @@ def test_without_an_exported_program_no_layer_is_said_not_to_run() -> None:
     assert "branches are not seen" in report.notes[0]
     assert [layer.name for layer in report.all_layers] == ["last"]
     assert not other_params(net, report).unused
-
-
-class TwoResolutions(nn.Module):
-    """Two branches, one of them at half the size, exchanged twice, as in HRNet."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.down = nn.ModuleList(conv(4, 4, 3, 2) for _ in range(2))
-        self.small = nn.ModuleList(conv(4, 4) for _ in range(2))
-        self.large = nn.ModuleList(conv(4, 4) for _ in range(2))
-        self.stem, self.conv = conv(3, 4), conv(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for down, small, large in zip(self.down, self.small, self.large, strict=True):
-            x = large(x) + nn.functional.interpolate(small(down(x)), scale_factor=2)
-        return self.conv(x)
-
-
-def widest_extent(net: nn.Module, side: int) -> int:
-    """Return how many rows an output near the middle sees, at the place where they are most."""
-    for parameter in net.parameters():
-        nn.init.constant_(parameter, 1)
-    x = torch.rand(1, 3, side, side, requires_grad=True)
-    y, sizes = net(x), set()
-    for place in range(side // 2 - 8, side // 2 + 8):
-        (gradient,) = torch.autograd.grad(y[0, :, place, place].sum(), x, retain_graph=True)
-        rows = gradient.abs().sum((0, 1, 3)).nonzero()
-        sizes.add(int(rows.max() - rows.min()) + 1)
-    return max(sizes)
-
-
-@pytest.mark.parametrize(
-    "net",
-    [
-        *(Upsampled(scale, mode) for scale in (2, 4, 8) for mode in ("nearest", "bilinear")),
-        TwoResolutions(),
-    ],
-)
-def test_receptive_fields_through_an_upsampling_are_those_of_gradients(net: nn.Module) -> None:
-    receptive = layers_of(analyze(net, (3, 64, 64)))["conv"].receptive
-    assert receptive == (widest_extent(net, 64),) * 2
 
 
 class ClassTokens(nn.Module):

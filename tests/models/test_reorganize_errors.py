@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from models.movable_networks import IMAGE, conv, flat, rows
+from models.tapped_networks import AllOutputs
 from small_networks import params
 from torch import Tensor, nn
 
@@ -64,6 +65,11 @@ def test_networks_that_cannot_be_reorganized_are_an_error(
         m.reorganize(model, IMAGE)
     assert "\n" not in str(raised.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_blocks_whose_outputs_are_all_read_stay() -> None:
+    with pytest.raises(SettingError, match="no unit of the network can move"):
+        m.reorganize(AllOutputs(), (3, 16, 16), m.Budgets(params="10k"))
 
 
 def test_code_that_counts_layers_keeps_its_stages() -> None:

@@ -1,8 +1,6 @@
 """The step that replaces a convolution: its counts, and what it keeps."""
 
 import json
-import threading
-import warnings
 
 import pytest
 import torch
@@ -14,7 +12,6 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.models import Blocks, decompose, reorganize
 from ifspace.models.surgery import Replace
 from ifspace.nn import FOG, MOBILENET, PLAIN, BlockModule, Style
 
@@ -105,55 +102,3 @@ def test_malformed_json_of_a_step_is_an_error(change):
 
 def conv(width: int) -> nn.Conv2d:
     return nn.Conv2d(width, width, 3, padding=1)
-
-
-def weight_normed() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1),
-        nn.utils.parametrizations.weight_norm(nn.Conv2d(16, 16, 3, padding=1)),
-        nn.ReLU(),
-        nn.utils.parametrizations.spectral_norm(nn.Conv2d(16, 16, 3, padding=1)),
-    )
-
-
-def formerly_normed() -> nn.Module:
-    """Norms by hooks, whose weights are attributes with a history."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return nn.Sequential(
-            nn.Conv2d(3, 16, 3, padding=1),
-            nn.utils.weight_norm(nn.Conv2d(16, 16, 3, padding=1)),
-            nn.ReLU(),
-            nn.utils.spectral_norm(nn.Conv2d(16, 16, 3, padding=1)),
-        )
-
-
-@pytest.mark.parametrize("make", [weight_normed, formerly_normed])
-def test_convolutions_with_norms_of_weights_are_replaced_and_run(make) -> None:
-    model = make()
-    result = decompose(model, (3, 8, 8), Blocks("DW+PW"))
-    assert [layer.name for layer in result.plan.replaced] == ["1", "3"]
-    assert result.model(torch.randn(2, 3, 8, 8)).shape == (2, 16, 8, 8)
-    assert result.plan.notes == tuple(
-        f"{norm} of {name} goes with what is replaced: blocks have plain weights"
-        for norm, name in (("weight norm", "1"), ("spectral norm", "3"))
-    )
-    moved = reorganize(model, (3, 8, 8), moves=0).model
-    x = torch.randn(1, 3, 8, 8)
-    torch.testing.assert_close(moved.eval()(x), model.eval()(x))
-
-
-def test_hooks_of_a_replaced_convolution_are_those_of_the_block() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1))
-    model[1].register_forward_hook(lambda _module, _args, y: y + 100)
-    model[1].register_forward_pre_hook(lambda _m, args, kwargs: (args, kwargs), with_kwargs=True)
-    y = decompose(model, (3, 8, 8), Blocks("DW+PW")).model(torch.zeros(1, 3, 8, 8))
-    assert bool((y > 90).all())
-
-
-def test_an_attribute_that_cannot_be_copied_is_named() -> None:
-    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 16, 3, padding=1)), *map(conv, (16, 16)))
-    model[0].lock = threading.Lock()
-    for change in (reorganize, decompose):
-        with pytest.raises(SettingError, match=r"cannot be copied: got 0\.lock \(lock\); allowed"):
-            change(model, (3, 8, 8))

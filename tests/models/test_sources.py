@@ -490,44 +490,6 @@ def test_folders_with_files_of_one_name_are_kept_apart(write: Callable[..., str]
         assert model.out_features == width
 
 
-def test_a_file_of_a_package_is_run_as_a_module_of_it(write: Callable[..., str]) -> None:
-    file = write(
-        "from . import widths\nfrom ..layers import Layer\nfrom outer.layers import Layer as same\n"
-        "assert Layer is same\ndef make():\n    from .widths import OUT\n    return Layer(OUT)",
-        "outer/nets/net.py",
-    )
-    write("OUT = 7", "outer/nets/widths.py")
-    write(
-        "from torch import nn\nclass Layer(nn.Linear):\n    def __init__(self, out): "
-        "super().__init__(2, out)",
-        "outer/layers.py",
-    )
-    for folder in ("outer", "outer/nets"):
-        write("", f"{folder}/__init__.py")
-    model = network(f"{file}:make")
-    assert model.out_features == 7
-    assert torch.equal(pickle.loads(pickle.dumps(model)).weight, model.weight)
-    write("raise OSError('not yet')", "outer/nets/__init__.py")
-    for name in [name for name in sys.modules if name.startswith("outer")]:
-        del sys.modules[name]
-    with pytest.raises(SettingError, match=r"own code failed: got .*net\.py \(OSError: not yet\)"):
-        network(f"{file}:make")
-
-
-def test_a_file_sees_no_arguments_of_the_program(
-    write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arguments = ["ifspace", "optimize", "--params", "3k"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    file = write(
-        "import argparse, sys\nfrom torch import nn\n"
-        "width = argparse.ArgumentParser().parse_args() and len(sys.argv)\n"
-        "def make():\n    return nn.Linear(2, width + len(sys.argv))"
-    )
-    assert network(f"{file}:make").out_features == 2
-    assert sys.argv is arguments
-
-
 def test_a_changed_file_is_read_again(write: Callable[..., str]) -> None:
     file = write("import blocks\nmake = blocks.make")
     write("from torch import nn\nraise OSError('not yet')", "blocks.py")

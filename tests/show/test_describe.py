@@ -87,11 +87,6 @@ def test_another_width_at_the_end_does_not_excuse_a_layer() -> None:
     assert describe("DW+PW+GPW(2)", 12, 24).removable == (2,)
 
 
-def test_a_shuffle_behind_the_change_of_width_needs_no_groups_at_the_width_before() -> None:
-    about = describe("DW+PW+SH(3)", 8, 12)
-    assert (about.quality, about.removable) == (True, (2,))
-
-
 def test_the_reference_is_the_replaced_convolution() -> None:
     assert describe("DW(5)+PW", 16).reference == "CONV(5)"
     assert describe("DW(5)+PW", 16, kernel=3).quality is False
