@@ -175,7 +175,24 @@ def peak_bytes(value: Any, dtype: Any) -> int | None:
     """
     if dtype is not None:
         choice(dtype, "dtype", BYTES)
-    if value is not None and dtype is None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([kKmMgG]?|[kMG]B|[KMG]iB)", text)
+        exact = Fraction(match[1]) * _unit(match[2]) if match else None
+        if exact is None or exact.denominator != 1 or not exact:
+            raise SettingError.because(
+                f"{ARGUMENT} is no number of bytes",
+                got=repr(value),
+                allowed="bytes above 0 such as 262144, 256k or 256kB (256,000), 256KiB (262,144)",
+                remedy="k, M and G stand for powers of 1,000, KiB, MiB and GiB for powers of 1,024",
+                argument="peak_memory",
+            )
+        most = int(exact)
+    else:
+        most = whole_number(value, "peak_memory")
+    if dtype is None:
         raise SettingError.because(
             "peak memory without the type of the feature maps",
             got=f"{value} bytes and no type",
@@ -183,22 +200,7 @@ def peak_bytes(value: Any, dtype: Any) -> int | None:
             remedy=f"add {ARGUMENT} {DEFAULT_DTYPE}, or that of your device",
             argument="dtype",
         )
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        return whole_number(value, "peak_memory")
-    text = value.strip()
-    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([kKmMgG]?|[kMG]B|[KMG]iB)", text)
-    exact = Fraction(match[1]) * _unit(match[2]) if match else None
-    if exact is None or exact.denominator != 1 or not exact:
-        raise SettingError.because(
-            f"{ARGUMENT} is no number of bytes",
-            got=repr(value),
-            allowed="bytes such as 262144, 256k or 256kB (256,000), 256KiB (262,144)",
-            remedy="k, M and G stand for powers of 1,000, KiB, MiB and GiB for powers of 1,024",
-            argument="peak_memory",
-        )
-    return int(exact)
+    return most
 
 
 def peak_limit(value: Any, dtype: Any, side: Any, dims: int = 2) -> int | None:

@@ -27,7 +27,7 @@ MAX_SIDE: Final = 65_536
 MAX_BATCH: Final = 65_536
 MAX_ROUNDS: Final = 100_000
 # How amounts are written, and what a letter behind them stands for.
-AMOUNTS: Final = "whole numbers such as 16k, 5.1M, 1344"
+AMOUNTS: Final = "whole numbers above 0 such as 16k, 5.1M, 1344"
 SHARES: Final = "shares of the network as it is such as 60%"
 _POWERS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 

@@ -20,13 +20,14 @@ from ifspace.cli.options import (
     WIDTHS,
     OneOf,
     Output,
+    WholeNumber,
     floor_options,
     no_plan,
     output_options,
     shared,
     with_options,
 )
-from ifspace.values import counted
+from ifspace.values import MAX_SIDE, counted
 
 if TYPE_CHECKING:
     from ifspace.catalogue import Catalogue, Design, Funnel
@@ -114,6 +115,7 @@ _OPTIONS = (
     shared("peak-memory"),
     shared(
         "side",
+        type=WholeNumber(1, MAX_SIDE),
         help="Side of what the block writes in pixels, for peak memory in bytes and for latencies; "
         "that of the latencies if not given.",
     ),

@@ -84,7 +84,9 @@ def score_command(
 
         with replacing(save) as file:
             file.write_text(network.layers.text(), encoding="utf-8")
-        output.note(f"wrote {save}")
+        rest = network.result.counts["params"] - network.layers.params
+        without = f", without {rest:,} parameters of other layers, norms and biases" if rest else ""
+        output.note(f"wrote {save}: the convolutions alone{without}")
     output.emit(score_forms(network, other, alpha))
 
 

@@ -23,6 +23,7 @@ from ifspace.scores.validation import (
     INTERVAL,
     LEAST_BINNED,
     LEAST_OF_INTERVAL,
+    LEAST_RESAMPLES,
     SAME_STRIDES,
     STATISTICS,
     UNDER_BUDGETS,
@@ -47,7 +48,7 @@ def score_forms(network: ScoredNetwork, beside: ScoredNetwork | None, alpha: flo
     networks = (network,) if beside is None else (network, beside)
     columns = ("measure", *(x.name if beside else "value" for x in networks), "unit")
     rows = tuple(
-        (name, *(x.result.values[name] for x in networks), TITLES[name])
+        (name, *(x.result.values[name] for x in networks), _title(name, network.result.is_traced))
         for name in network.result.values
     )
     table = Table(columns, rows, " beside ".join(x.title for x in networks))
@@ -80,6 +81,7 @@ def _network_values(network: ScoredNetwork, alpha: float) -> dict[str, Any]:
         "stages": result.stages,
         "joints": result.joints,
         "is_traced": result.is_traced,
+        "counts_of": "network" if result.is_traced else "convolutions",
         "as_list": {name: as_list[name] for name in OF_FIELDS},
     }
 
@@ -95,7 +97,7 @@ def _measure_table(networks: Sequence[ScoredNetwork]) -> Table:
     shown = tuple(SITUATIONS) if len(networks) == 1 else situations(*networks)
     rows = tuple(
         (
-            name,
+            _measure_text(name, networks[0].result.is_traced),
             *(_number_text(x.result.values[name]) for x in networks),
             *(_range_text(name, where) for where in shown),
         )
@@ -123,6 +125,26 @@ _MEANING: Final[Mapping[str, str]] = {
     GROUP_SWEEPS: "Spearman's ρ where nothing but groups differs",
     UNDER_BUDGETS: "the mean percentile of the pick, about 50 at random",
 }
+
+
+# What some of the counts are numbers of.
+_UNITS: Final = {"activations": "elements", "peak-memory": "elements"}
+
+
+def _measure_text(name: str, is_traced: bool) -> str:
+    """Return the name of a measure with what tells it from others of this name."""
+    if name in OF_FIELDS:
+        return f"{name} of {_summands(is_traced)}"
+    return f"{name}, {_UNITS[name]}" if name in _UNITS else name
+
+
+def _title(name: str, is_traced: bool) -> str:
+    return TITLES[name] + (f", of {_summands(is_traced)}" if name in OF_FIELDS else "")
+
+
+def _summands(is_traced: bool) -> str:
+    """Return what the gains are sums over: a list has no residual blocks."""
+    return "units" if is_traced else "layers"
 
 
 def _number_text(value: float) -> str:
@@ -167,16 +189,22 @@ def _stage_table(alpha: float, network: ScoredNetwork, with_title: bool) -> Tabl
     )
     if result.is_traced:
         scores = score(network.layers, alpha).scores
-        numbers = listed([f"{name} {_number_text(scores[name])}" for name in OF_FIELDS])
+        numbers = listed([f"{_measure_text(x, False)} {_number_text(scores[x])}" for x in OF_FIELDS])
         notes = [
             "Stages, fields and gains are those of `ifspace analyze`, the gains those of units "
             f"over what they read; α = {alpha:g}. As a list of layers, which is how the trained "
-            f"networks were compared, it has {numbers}."
+            f"networks were compared, it has {numbers}.",
+            "Parameters, MACs and peak memory are those of the whole network; a list has "
+            f"{network.layers.params:,} parameters and {network.layers.macs:,} MACs, of its "
+            "convolutions alone.",
         ]
     else:
         notes = [
             "A stage is a run of layers that read feature maps of one size: the field starts anew "
-            f"at each, and its first layer has no gain; α = {alpha:g}."
+            f"at each, and its first layer has no gain; α = {alpha:g}. Gains of a "
+            "MODEL are of its units, such as residual blocks: other numbers.",
+            "Counts are of these convolutions alone; those of a MODEL have batch norm, biases, "
+            "linear layers and pooling too.",
         ]
         if network.layers.is_grouped:
             notes.append(f"Of the field, {AT_FREE_PERMUTATION}; `ifspace score MODEL` knows.")
@@ -257,6 +285,7 @@ def _validation_tables(result: "Validation") -> list[Table]:
         f"seed {result.seed}, α = {result.alpha:g}.",
         *(f"{name}: {text}." for name, text in DEFINITIONS.items()),
         *_notes_on_few({name: places[ALL][0].networks for name, places in by_set.items()}),
+        *_notes_on_intervals(result),
     )
     tables[-1] = Table(last.columns, last.rows, last.title, notes)
     return tables
@@ -275,6 +304,22 @@ def _notes_on_few(counts: Mapping[str, int]) -> Iterator[str]:
         yield (
             f"Warning: intervals of under {LEAST_OF_INTERVAL} networks are no more than a hint: "
             f"{listed(few)}."
+        )
+
+
+def _notes_on_intervals(result: "Validation") -> Iterator[str]:
+    """Yield what the intervals do not say."""
+    if result.resamples < LEAST_RESAMPLES:
+        yield (
+            f"Warning: {counted(result.resamples, 'resample')}: the ends of intervals are chance; "
+            f"from {LEAST_RESAMPLES} on two or more lie beyond each."
+        )
+    estimates = [x for row in result.rows for x in row.statistics.values() if not isnan(x.value)]
+    beside = sum(not x.low <= x.value <= x.high for x in estimates)
+    if beside:
+        yield (
+            f"{beside} of {counted(len(estimates), 'interval')} {'does' if beside == 1 else 'do'} "
+            "not hold the value beside it: networks that a resample draws twice tie with themselves."
         )
 
 

@@ -36,6 +36,8 @@ LEAST: Final = 5
 LEAST_BINNED: Final = 2 * LEAST
 # Resamples of fewer networks hold few different ones: their intervals are no more than a hint.
 LEAST_OF_INTERVAL: Final = 20
+# Of fewer, under two lie beyond each end of an interval.
+LEAST_RESAMPLES: Final = 80
 QUANTILES: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
 RESAMPLES: Final = 200
 MAX_RESAMPLES: Final = 10_000

@@ -283,7 +283,7 @@ _WIDTHS: Final = click.option(
 )
 _FIXED_WIDTHS: Final = click.option(
     "--widths",
-    type=Parsed(widths_or_start, f"whole numbers such as 64 or 16,64, or {OWN_WIDTHS}"),
+    type=Parsed(widths_or_start, f"whole numbers above 0 such as 64 or 16,64, or {OWN_WIDTHS}"),
     metavar=f"LIST|{OWN_WIDTHS}",
     help="Fix the channels of each stage, "
     f"{OWN_WIDTHS}: to those of the network. If not given, multiples of 8 around them are tried; "
@@ -401,7 +401,7 @@ _LAYOUT_OPTIONS: Final = (
     ),
     click.option(
         "--bottlenecks",
-        type=Parsed(widths_inside, "ratios below 1 such as 1/4, or channels"),
+        type=Parsed(widths_inside, "ratios above 0 and below 1 such as 1/4, or channels"),
         metavar="LIST",
         help="The same as ratios of the channels that leave, such as 1/4,1/2, or as channels, such "
         f"as 16,32. Of bottleneck {','.join(BOTTLENECKS)} if not given. Without --blocks and "
@@ -409,7 +409,7 @@ _LAYOUT_OPTIONS: Final = (
     ),
     click.option(
         "--strides",
-        type=Parsed(strides_or_free, f"whole numbers such as 1,2,2, or {FREE}"),
+        type=Parsed(strides_or_free, f"whole numbers above 0 such as 1,2,2, or {FREE}"),
         metavar=f"LIST|{FREE}",
         help="Strides of the first blocks of --stages, which else are pooled in between. "
         f"{FREE}: which stages halve the feature maps is chosen too, as often in all as --stages "

@@ -40,7 +40,7 @@ def test_amounts_are_exact(text: str, value: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "k", "-1", "5.1", "0.0001k", "1e6", "5,1M", "٣", "1 000"])
 def test_other_amounts_are_errors(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="allowed: whole numbers such as 16k"):
+    with pytest.raises(click.BadParameter, match="allowed: whole numbers above 0 such as 16k"):
         read(AMOUNT, text)
 
 
@@ -51,21 +51,21 @@ def test_lists_are_split_at_commas() -> None:
     assert read(BLOCKS, "CONV, RPW(8,1/2)") == ("CONV", "RPW(8,1/2)")
     with pytest.raises(click.BadParameter, match="values between commas"):
         read(LIST, "PW,,DW")
-    with pytest.raises(click.BadParameter, match="whole numbers such as 64"):
+    with pytest.raises(click.BadParameter, match="whole numbers above 0 such as 64"):
         read(WIDTHS, "16,²")
 
 
 @pytest.mark.parametrize("text", ["", "1/0", "-1", "1e3", "nan", "a", "1/2/3", ".5"])
 def test_ratios_are_exact_and_others_errors(text: str) -> None:
     assert read(RATIO, " 0.33") == Fraction(33, 100)
-    with pytest.raises(click.BadParameter, match="allowed: ratios such as 1/4"):
+    with pytest.raises(click.BadParameter, match="allowed: ratios above 0 such as 1/4"):
         read(RATIO, text)
 
 
 @pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "1s"])
 def test_seconds_are_plain_numbers(text: str) -> None:
     assert read(SECONDS, "2.5") == 2.5
-    with pytest.raises(click.BadParameter, match=r"allowed: seconds such as 0\.5"):
+    with pytest.raises(click.BadParameter, match=r"allowed: seconds from 0 such as 0\.5"):
         read(SECONDS, text)
 
 

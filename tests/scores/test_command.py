@@ -13,6 +13,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from ifspace.scores import COUNTS, SCORES, LayerList, score
 from ifspace.scores.reliability import SITUATIONS, published_rows, reliability, sets
+from ifspace.scores.tables import network_sets, read_table
 from ifspace.scores.validation import (
     ALL,
     DEFINITIONS,
@@ -20,6 +21,7 @@ from ifspace.scores.validation import (
     IN_BINS,
     SAME_STRIDES,
     UNDER_BUDGETS,
+    validate,
 )
 
 LIST = (
@@ -113,12 +115,14 @@ def test_lists_need_no_torch(layers: str) -> None:
 @pytest.mark.slow
 def test_a_network_and_the_list_of_it_score_alike(run: Callable, layers: str) -> None:
     network = run("score", "vgg16", "--input", "3x32x32", "--save", "vgg.csv", "--format", "json")
-    assert network.err == "ifspace: wrote vgg.csv\n"
+    rest = f"{14_724_042 - 14_710_464:,} parameters of other layers, norms and biases"
+    assert network.err == f"ifspace: wrote vgg.csv: the convolutions alone, without {rest}\n"
     again = run("score", "--layers", "vgg.csv", "--format", "json").json
     assert again["scores"] == network.json["scores"]
     # The whole network has its classifier and batch norm, the list its convolutions.
     assert network.json["counts"]["params"] == 14_724_042
     assert again["counts"]["params"] == 14_710_464
+    assert (network.json["counts_of"], again["counts_of"]) == ("network", "convolutions")
     same = ("activations", "depth", "width-sum", "peak-memory")
     assert [again["counts"][n] for n in same] == [network.json["counts"][n] for n in same]
 
@@ -211,6 +215,10 @@ def test_a_validation_prints_its_definitions(
     assert answer["definitions"] == dict(DEFINITIONS)
     keys = {"score", "where", "spearman", "kendall", "pick_percentile", "low", "high"}
     assert all(keys <= set(row) for row in answer["rows"])
+    result = validate(network_sets(read_table(Path("trained.csv"))), resamples=20)
+    intervals = [x for row in result.rows for x in row.statistics.values() if x.value == x.value]
+    beside = [x for x in intervals if x.value < x.low or x.value > x.high]
+    assert f"{len(beside)} of {len(intervals)} intervals do not hold the value" in ended.out
     # Accuracies rise with the width, but of every fifth network.
     spearman = {row["spearman"] for row in answer["rows"] if row["where"] == "all"}
     assert len(spearman) == 2, "raw gains, gains, depth and log-gains do not vary"
@@ -282,6 +290,7 @@ def test_few_networks_are_said_to_be_few(run: Callable, layers: str) -> None:
     text = " ".join(ended.out.split())
     assert "Left out below 10 networks: equal parameters, with depth and without, of few" in text
     assert "Warning: intervals of under 20 networks are no more than a hint: few (4)." in text
+    assert "Warning: 5 resamples: the ends of intervals are chance; from 80 on" in text
 
 
 @pytest.mark.slow
