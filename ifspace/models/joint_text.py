@@ -9,9 +9,9 @@ from ifspace.models.joint import Redesign
 from ifspace.models.options import name_list
 from ifspace.models.units import unit_name
 from ifspace.models.widths_text import (
-    LEAST_GAP,
     above_facts,
     changes_text,
+    gap_text,
     limits_facts,
     reason_lines,
 )
@@ -123,8 +123,8 @@ def _answer_facts(plan: Redesign) -> list[tuple[str, str]]:
         value, bound = best.objective()[0], answer.bound[0]
         text = f"{_amount_text(name, sign * bound)}, "
         gap = _gap(value, bound)
-        reached = answer.status is Status.OPTIMAL or gap < LEAST_GAP
-        text += "which these reach" if reached else f"{gap:.2%} better than these"
+        is_reached = answer.status is Status.OPTIMAL or not gap
+        text += "which these reach" if is_reached else f"{gap_text(gap)} better than these"
         pairs.append(("bound", text))
     tried, possible = plan.tried
     if tried < possible:

@@ -885,7 +885,7 @@ def _activations(report: Report) -> int | None:
 
 def _times(ratio: float) -> str:
     """Return a ratio to the network as it was, in front of an amount."""
-    return f"{ratio:.2f} times, "
+    return "less than 1.01 times, " if 1 < ratio < 1.005 else f"{ratio:.2f} times, "
 
 
 def _sum_text(latency: KnownLatency) -> str:

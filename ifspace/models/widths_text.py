@@ -16,8 +16,8 @@ _OBJECTIVES: Final = {
     "most-macs": "MACs",
     "most-params": "parameters",
 }
-# A gap below it prints as none.
-LEAST_GAP: Final = 5e-5
+# A gap below it would print as none.
+_LEAST_GAP: Final = 5e-5
 _STATUS: Final = {
     Status.OPTIMAL: "proven: within the budgets no widths have more",
     Status.FEASIBLE: "the best found",
@@ -85,8 +85,8 @@ def widths_text(plan: Narrowing | None) -> str:
     pairs.append(("status", f"{answer.status.name.lower()}, {_STATUS[answer.status]}"))
     if answer.bound is not None:
         above = (answer.bound - value) / value if value else 0.0
-        is_reached = answer.status is Status.OPTIMAL or above < LEAST_GAP
-        gap = "" if is_reached else f"{above:.2%} above these"
+        is_reached = answer.status is Status.OPTIMAL or not above
+        gap = "" if is_reached else f"{gap_text(above)} above these"
         total = f"{number_text(answer.bound)} {_OBJECTIVES[plan.objective]}"
         pairs.append(("bound", f"{total}, {gap or 'which these reach'}"))
     alike = amounts_text({name: plan.alike[name] for name in ("params", "macs")})
@@ -94,6 +94,15 @@ def widths_text(plan: Narrowing | None) -> str:
     limits = best.problem.limits
     pairs += limits_facts(limits, plan.budgets.limits, plan.before, plan.after)
     return changes_text(plan.widths) + "\n" + facts(pairs)
+
+
+def gap_text(gap: float) -> str:
+    """Return how far a bound is from what was found.
+
+    >>> gap_text(0.0011), gap_text(3e-6)
+    ('0.11%', 'less than 0.01%')
+    """
+    return f"{gap:.2%}" if gap >= _LEAST_GAP else "less than 0.01%"
 
 
 def reason_lines(fixed: Sequence[FixedChannels]) -> list[str]:
