@@ -17,7 +17,10 @@ def test_amounts_are_exact(argument: object, value: int) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("5.1", "params is no amount: got '5.1'; allowed: whole numbers above 0 such as 16k, 5.1M, 1344"),
+        (
+            "5.1",
+            "params is no amount: got '5.1'; allowed: whole numbers above 0 such as 16k",
+        ),
         ("-1", "params is no amount: got '-1'"),
         (-1, "params out of range: got -1; allowed: whole numbers from 0"),
         (1e6, "params out of range: got 1000000.0"),

@@ -105,13 +105,16 @@ AMOUNT_OR_SHARE: Final = Parsed(amount_or_share, f"{AMOUNTS}, {SHARES}")
 LIST: Final = Parsed(text_list, "values between commas")
 NUMBERS: Final = Parsed(number_list, "whole numbers above 0 such as 64 or 16,64")
 WIDTHS: Final = Parsed(
-    lambda text: tuple(dict.fromkeys(number_list(text))), "whole numbers above 0 such as 64 or 16,64"
+    lambda text: tuple(dict.fromkeys(number_list(text))),
+    "whole numbers above 0 such as 64 or 16,64",
 )
 BLOCKS: Final = Parsed(block_list, "blocks between commas")
 RATIO: Final = Parsed(ratio_from_zero, "ratios above 0 such as 1/4, 0.5 or 2")
 SECONDS: Final = Parsed(decimal, "seconds from 0 such as 0.5 or 90")
 MILLISECONDS: Final = Parsed(ratio_from_zero, "milliseconds above 0 such as 1.5 or 20")
-MILLISECONDS_OR_SHARE: Final = Parsed(ratio_or_share, f"milliseconds above 0 such as 1.5 or 20, {SHARES}")
+MILLISECONDS_OR_SHARE: Final = Parsed(
+    ratio_or_share, f"milliseconds above 0 such as 1.5 or 20, {SHARES}"
+)
 DECIMAL: Final = Parsed(decimal, "numbers from 0 such as 0.5 or 3")
 
 

@@ -189,7 +189,9 @@ def _stage_table(alpha: float, network: ScoredNetwork, with_title: bool) -> Tabl
     )
     if result.is_traced:
         scores = score(network.layers, alpha).scores
-        numbers = listed([f"{_measure_text(x, False)} {_number_text(scores[x])}" for x in OF_FIELDS])
+        numbers = listed(
+            [f"{_measure_text(x, False)} {_number_text(scores[x])}" for x in OF_FIELDS]
+        )
         notes = [
             "Stages, fields and gains are those of `ifspace analyze`, the gains those of units "
             f"over what they read; α = {alpha:g}. As a list of layers, which is how the trained "
@@ -319,7 +321,7 @@ def _notes_on_intervals(result: "Validation") -> Iterator[str]:
     if beside:
         yield (
             f"{beside} of {counted(len(estimates), 'interval')} {'does' if beside == 1 else 'do'} "
-            "not hold the value beside it: networks that a resample draws twice tie with themselves."
+            "not hold the value beside it: networks that are drawn twice tie with themselves."
         )
 
 
