@@ -29,7 +29,7 @@ from ifspace.models.options import (
     size_value,
 )
 from ifspace.models.reorganization import Reorganization
-from ifspace.models.replaceable import CLASSIFIER
+from ifspace.models.replaceable import CLASSIFIER, LEFT_OUT
 from ifspace.models.sources import PACKAGES
 from ifspace.models.warm_start import Fit
 from ifspace.models.widths_text import above_facts, widths_text, widths_values
@@ -711,10 +711,16 @@ def _reach_facts(plan: Decomposition) -> Facts:
 def _remedy_of_front(plan: Decomposition) -> str:
     """Return what helps where no blocks keep the budgets."""
     most = next(iter(plan.out_of_reach), None)
-    if most is None or most.share < _LARGE_SHARE:
-        return "raise a budget: no block with its full field costs less"
-    remedy = f"raise a budget; {100 * most.share:.0f}% of the parameters are {most.why}"
-    return remedy + (", which --classifier replaces too" if most.why == CLASSIFIER else "")
+    if most is None or most.share < _LARGE_SHARE or "params" not in plan.budgets.limits:
+        return (
+            "raise a budget, or narrow layers too with --joint: no block with its full field costs "
+            "less"
+        )
+    share = f"{100 * most.share:.0f}% of the parameters are {most.why}"
+    if most.why == LEFT_OUT:
+        return f"raise a budget, or leave out fewer layers: {share}"
+    share += ", which --classifier replaces too" if most.why == CLASSIFIER else ""
+    return f"raise a budget, or narrow layers too with --joint; {share}"
 
 
 def _left_out_facts(plan: Decomposition) -> Facts:
