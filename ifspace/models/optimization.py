@@ -109,6 +109,12 @@ class OptimizationProblem:
         return self.keep_stages or any(other is not None for other in others)
 
     @property
+    def has_stages_alone(self) -> bool:
+        """Whether nothing but the stages may change."""
+        others = (self.blocks, self.plan, self.design, self.joint)
+        return not self.widths and all(other is None for other in others)
+
+    @property
     def freedom(self) -> Freedom | None:
         """What is decided in one search: also widths alone that have a budget of latency."""
         if self.widths and "latency_ms" in self.budgets.bounded:
@@ -215,6 +221,8 @@ def optimize(
             problem = replace(problem, search=replace(problem.search, latency=LayerTimes(measure)))
     if problem.freedom is None:
         problem = replace(problem, budgets=problem.budgets.of(amounts))
+    if problem.has_stages_alone:
+        problem.budgets.check(("params", "macs", "peak_memory"))
     before, start = report_on(trace, network.model, problem.alpha, cap=problem.cap), network
     stages, notes = _plan_stages(network, trace, problem)
     if stages is not None and not stages.is_solved:
@@ -234,7 +242,7 @@ def optimize(
         left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         done = Optimization(problem, before, stages, reorganized, notes=notes)
         return _with_times(_narrowed(done, start, network, trace, left_s), start, start_ms)
-    if problem.blocks is None and problem.plan is None:
+    if problem.has_stages_alone:
         layers, fresh = _fresh_layers(start, network, trace, ())
         done = Optimization(
             problem,

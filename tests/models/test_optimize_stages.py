@@ -10,6 +10,7 @@ from network_files import FILE, params
 from torch import Tensor, nn
 
 import ifspace.models as m
+from ifspace.errors import SettingError
 from ifspace.stages.networks import mobilenet, network
 from ifspace.stages.organizer import organize
 from ifspace.table import widest
@@ -216,3 +217,20 @@ def outputs_of(model: nn.Module, image: tuple[int, int, int]) -> dict[str, Tenso
             leaf.register_forward_hook(lambda _, __, y, name=name: outputs.__setitem__(name, y))
     model(torch.zeros(1, *image))
     return outputs
+
+
+@pytest.mark.parametrize(
+    ("amounts", "words"),
+    [
+        ({"latency_ms": 3}, r"a budget of latency_ms where they are not counted"),
+        ({"latency_ms": "70%"}, r"a share of an amount that is not known: got 70% of the milli"),
+        ({"activations": 9}, r"a budget of activations where they are not counted"),
+    ],
+)
+def test_budgets_that_stages_alone_cannot_keep_are_refused(
+    amounts: dict[str, Any], words: str
+) -> None:
+    chain = m.EditedNetwork.of(nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))))
+    problem = m.OptimizationProblem(budgets=m.Budgets(**amounts))
+    with pytest.raises(SettingError, match=words):
+        m.optimize(chain, m.trace(chain.model, (4, 8, 8)), problem)
