@@ -258,6 +258,6 @@ def test_every_processor_multiplies_vectors(
 ) -> None:
     """None calls a function of the C library for each number, and none computes them singly."""
     text = assembly(entry, triple, name)
-    assert len(re.findall(instruction, text)) > 200
+    assert len(re.findall(instruction, text)) > 150
     assert re.findall(r"\b(?:fmaf?|floorf?|expf?)(?:@PLT)?$", text, re.MULTILINE) == []
     assert re.findall(r"\b(?:vfmadd\w+ss|v?mulss|fmadd)\s", text) == []
