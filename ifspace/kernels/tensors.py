@@ -57,7 +57,8 @@ def check_input(x: Any, channels: int | None = None, axes: str = "H, W") -> None
 
     Raises: KernelError.
     """
-    check_tensors({"x": x})
+    if not isinstance(x, Tensor):
+        check_tensors({"x": x})
     _check_dense("input", x, "x")
     dims = 3 + axes.count(",")
     if x.dim() == dims and (channels is None or x.shape[1] == channels):
@@ -119,9 +120,9 @@ def is_watched(x: Tensor) -> bool:
     """Return whether something of torch has to see a call with x: then the operator is called.
 
     These are compilers, subclasses of tensors, modes, tracing, transforms, open dual levels and the
-    profiler. A batch of gradients (`is_grads_batched`) is a subclass that does not say so. Also
-    tensors whose memory does not hold their numbers: sparse ones, those of oneDNN, and views whose
-    sign is still to be changed.
+    profiler. A batch of gradients (`is_grads_batched`) is a subclass that does not say so, and so
+    is a tensor that has left its transform. Also tensors whose memory does not hold their numbers:
+    sparse ones, those of oneDNN, and views whose sign is still to be changed.
     """
     watched: bool = (
         torch.compiler.is_compiling()
@@ -129,6 +130,7 @@ def is_watched(x: Tensor) -> bool:
         or x.layout is not torch.strided
         or x.is_neg()
         or torch._C._functorch.is_legacy_batchedtensor(x)
+        or torch._C._functorch.is_functorch_wrapped_tensor(x)
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or torch._C._are_functorch_transforms_active()
@@ -144,22 +146,27 @@ def is_direct(x: Tensor, *others: Tensor | None) -> bool:
 
     That is: no modes, compilers, transforms or autocast, and tensors of one type.
     """
-    if is_watched(x) or not x.is_cpu or x.layout != torch.strided:
+    dtype = x.dtype
+    if is_watched(x) or not x.is_cpu or dtype not in FLOATS or torch.is_autocast_enabled("cpu"):
         return False
-    if x.dtype not in FLOATS or is_autocast(x):
-        return False
-    return all(
-        tensor is None
-        or (tensor.dtype == x.dtype and tensor.is_cpu and tensor.layout == torch.strided)
-        for tensor in others
-    )
+    for tensor in others:
+        if tensor is not None and not (
+            tensor.dtype == dtype
+            and tensor.is_cpu
+            and tensor.layout == torch.strided
+            and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        ):
+            return False
+    return True
 
 
 def any_requires_grad(*tensors: Tensor | None) -> bool:
     """Return whether autograd has to record a call with some tensors."""
-    return torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in tensors
-    )
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
 
 
 def shape_text(tensor: Tensor) -> str:

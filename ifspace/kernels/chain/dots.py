@@ -58,13 +58,16 @@ def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
     The result is float32. Where a tensor is of another type or channels_last and outer products do
     not fit, as many images as fit the caches are copied at a time.
     """
-    x, grad = (tensor.contiguous(memory_format=memory_format(tensor)) for tensor in (x, grad))
     if 0 < x.numel() // stage.c_in <= FEW_PIXELS and stage.is_pointwise:
         # A vector along so few pixels is not full: transposed, they are few numbers.
         x, grad = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, grad))
     if x.numel() and outer.fits(x, grad, stage):
         return outer.weight_grad(grad, x, stage)
     output = torch.zeros(stage.weights, dtype=torch.float32, device="cpu")
+    if _is_direct(x) and _is_direct(grad):
+        _add_products(x, grad, output, dot_plan(stage, *x.shape[2:]))
+        return output
+    x, grad = (tensor.contiguous(memory_format=memory_format(tensor)) for tensor in (x, grad))
     for x_part, grad_part in _parts(x, grad, stage):
         _add_products(x_part, grad_part, output, dot_plan(stage, *x_part.shape[2:]))
     return output
@@ -103,10 +106,10 @@ def _copied(x: Tensor, memory: Tensor | None) -> Tensor:
 
 def _add_products(x: Tensor, grad: Tensor, output: Tensor, plan: DotPlan) -> None:
     """Add the products of some images to the gradient."""
-    threads = _threads(len(x) * plan.work)
+    threads = _threads(x.shape[0] * plan.work)
     memory = scratch_memory(threads * plan.scratch)
-    pointers = (tensor.data_ptr() for tensor in (x, grad, output, memory))
-    arguments = (*pointers, *plan.addresses, len(x))
+    pointers = x.data_ptr(), grad.data_ptr(), output.data_ptr(), memory.data_ptr()
+    arguments = (*pointers, *plan.addresses, x.shape[0])
     holds = x, grad, output, memory, plan
     run_parts(
         loops.run_weight_gradient, arguments, len(plan.units), threads, 4 * plan.scratch, holds

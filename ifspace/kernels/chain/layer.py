@@ -29,8 +29,7 @@ def input_grad(grad: Tensor, weight: Tensor, stage: Stage) -> Tensor:
     if panels.fits_gradient(grad, stage):
         return panels.input_grad(grad, weight.float().contiguous(), stage)
     backward = gradient_of(stage)
-    order = torch.from_numpy(backward.weight_order)
-    turned = weight.reshape(-1).index_select(0, order).float()
+    turned = weight.reshape(-1).index_select(0, backward.weight_index).float()
     return tiles.run(grad, turned, None, _chain_of(backward))
 
 

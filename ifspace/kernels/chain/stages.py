@@ -325,6 +325,11 @@ class InputGradient(Convolution):
         return self._layout[2]
 
     @cached_property
+    def weight_index(self) -> Tensor:
+        """`weight_order` as a tensor."""
+        return torch.from_numpy(self.weight_order)
+
+    @cached_property
     def _layout(self) -> tuple[Index, Index, Index]:
         """`first_weights`, `weight_steps`, `weight_order`."""
         taps = np.arange(self.kernel**2)[::-1]

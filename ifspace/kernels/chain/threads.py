@@ -169,7 +169,16 @@ def run_parts(
     `arguments`: those of the function without the last two; `scratch`: bytes of memory of a thread;
     `holds`: what owns all memory that it reads and writes.
     """
-    words = array("q", (*arguments, count, max(1, count // (threads * PARTS)), scratch, 0, 0))
+    run_words(entry, array("q", (*arguments, *shares(count, threads, scratch))), threads, holds)
+
+
+def shares(count: int, threads: int, scratch: int) -> tuple[int, ...]:
+    """Return the words behind the arguments of a compiled function: see `Entry.address`."""
+    return count, max(1, count // (threads * PARTS)), scratch, 0, 0
+
+
+def run_words(entry: Entry, words: "array[int]", threads: int, holds: tuple[Any, ...]) -> None:
+    """Run a compiled function as `run_parts` does, for words of which it writes the last two."""
     place = words.buffer_info()[0]
     region = None if threads == 1 or engine.is_forked else parallel_region()
     if threads == 1:
@@ -192,6 +201,6 @@ def run_parts(
 def scratch_memory(floats: int) -> Tensor:
     """Return memory of this thread, which its next call may overwrite."""
     memory: Tensor | None = getattr(_memory, "floats", None)
-    if memory is None or len(memory) < floats:
+    if memory is None or memory.numel() < floats:
         memory = _memory.floats = torch.empty(floats, dtype=torch.float32, device="cpu")
     return memory

@@ -13,6 +13,7 @@ own, where no zeros are needed around them; an input that the first stage reads 
 filter is copied one channel at a time.
 """
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,7 +28,7 @@ from torch import Tensor
 from ifspace.kernels.chain import loops
 from ifspace.kernels.chain.loops import LANES, LOOPS, MEMORY, SIDE, STREAM, TENSOR
 from ifspace.kernels.chain.stages import Chain, Convolution, Index
-from ifspace.kernels.chain.threads import run_parts, scratch_memory
+from ifspace.kernels.chain.threads import run_words, scratch_memory, shares
 from ifspace.kernels.tensors import memory_format
 
 # Bytes of scratch memory for which the rows of a tile are chosen.
@@ -115,7 +116,8 @@ class Plan:
 
     `tiles` in all; `scratch`: floats of memory for a thread; `work`:
     multiplications and additions, and elements moved; `plan`, `stages`, `limits`: the words
-    and numbers of `loops.run`; `tables`: what the words are addresses of.
+    and numbers of `loops.run`; `tables`: what the words are addresses of; `threads`: how many run
+    it; `words`: the last ones of a call.
     """
 
     shape: tuple[int, int, int, int]
@@ -126,11 +128,13 @@ class Plan:
     stages: Index
     limits: NDArray[np.float32]
     tables: tuple[Index, ...]
-    addresses: tuple[int, int, int] = field(init=False)
+    threads: int
+    words: "array[int]" = field(init=False)
 
     def __post_init__(self) -> None:
-        arrays = (self.plan, self.stages, self.limits)
-        object.__setattr__(self, "addresses", tuple(array.ctypes.data for array in arrays))
+        addresses = [table.ctypes.data for table in (self.plan, self.stages, self.limits)]
+        last = shares(self.tiles, self.threads, 4 * (self.scratch + MARGIN))
+        object.__setattr__(self, "words", array("q", (*addresses, *last)))
 
 
 @lru_cache(maxsize=512)
@@ -156,7 +160,7 @@ def plan_for(
             images, height = 1, images * height
     is_direct = dtype == torch.float32 and not channels_last
     values, top_rows = _tile(chain, images, height, width, threads, is_direct, room)
-    return _Words(chain, values, top_rows, dtype, channels_last).plan(images, shape)
+    return _Words(chain, values, top_rows, dtype, channels_last).plan(images, shape, threads)
 
 
 def run(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tensor:
@@ -165,26 +169,24 @@ def run(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tens
     x is float32, bfloat16 or float16; `weights` and `biases` are float32.
     """
     n, _, height, width = x.shape
-    layout = memory_format(x)
+    layout, dtype = memory_format(x), x.dtype
     x = x.contiguous(memory_format=layout)
-    threads = torch.get_num_threads()
     is_last = layout == torch.channels_last
-    plan = plan_for(chain, n, height, width, threads, x.dtype, is_last)
-    y = torch.empty(plan.shape, dtype=x.dtype, device=x.device, memory_format=layout)
-    if plan.work < SHARED_WORK:
-        threads = 1
-    floats = plan.scratch + MARGIN
-    memory = scratch_memory(threads * floats)
-    arguments = (
+    plan = plan_for(chain, n, height, width, torch.get_num_threads(), dtype, is_last)
+    if plan.shape == x.shape:
+        y = torch.empty_like(x)
+    else:
+        y = torch.empty(plan.shape, dtype=dtype, device="cpu", memory_format=layout)
+    memory = scratch_memory(plan.threads * (plan.scratch + MARGIN))
+    pointers = (
         x.data_ptr(),
         y.data_ptr(),
         memory.data_ptr(),
         weights.data_ptr(),
         0 if biases is None else biases.data_ptr(),
-        *plan.addresses,
     )
     holds = x, y, memory, weights, biases, plan
-    run_parts(loops.run, arguments, plan.tiles, threads, 4 * floats, holds)
+    run_words(loops.run, array("q", pointers) + plan.words, plan.threads, holds)
     return y
 
 
@@ -317,8 +319,8 @@ class _Words:
     channels_last: bool
     tables: list[Index] = field(default_factory=list)
 
-    def plan(self, images: int, shape: tuple[int, int, int, int]) -> Plan:
-        """Return the plan."""
+    def plan(self, images: int, shape: tuple[int, int, int, int], threads: int) -> Plan:
+        """Return the plan for some threads, of which small work takes one."""
         first, last = self.values[0], self.values[-1]
         tiles = ceil(last.height / self.rows)
         words = {
@@ -365,15 +367,17 @@ class _Words:
                 words[word] = ceil(elements * self.dtype.itemsize / line) * loops.LINE
         stages = (self.chain.stages[number - 1] for number in self._numbers)
         limits = [LIMITS.get(stage.activation or "", (-INFINITY, INFINITY)) for stage in stages]
+        work = images * self._work()
         return Plan(
             shape,
             images * tiles,
             _allocate(self.values),
-            images * self._work(),
+            work,
             _row(words, loops.PLAN_WORDS),
             np.stack(rows),
             np.array(limits, dtype=np.float32),
             tuple(self.tables),
+            1 if work < SHARED_WORK else threads,
         )
 
     @property

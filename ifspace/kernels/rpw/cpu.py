@@ -119,8 +119,7 @@ def forward(
         y: Tensor = compiled.forward(x, weight, bias, stage_of(windows))
         return y
     if tiles == GROUPED:
-        y = F.conv2d(x, weight[:, :, None, None], bias, groups=windows.groups)
-        return y.contiguous(memory_format=layout)
+        return grouped(x, weight, bias, windows)
     if not tiles:
         y = F.conv2d(x, _scattered(weight, windows)[:, :, None, None], bias)
         return y.contiguous(memory_format=layout)
@@ -131,6 +130,22 @@ def forward(
     work = partial(convolve, weight=packed, bias=bias, groups=tiles)
     slices = band.tile_channels(tiles)
     return _stream(rows, windows.out_channels, None, slices, work, band.unsort)
+
+
+def grouped(x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows) -> Tensor:
+    """Return `forward` of blocked windows without overlap as torch's convolution, for autograd."""
+    kernel = weight.reshape(*weight.shape, 1, 1)
+    y = F.conv2d(x, kernel, bias, groups=windows.groups)
+    return y.contiguous(memory_format=memory_format(x))
+
+
+def is_grouped_best(x: Tensor, windows: Windows) -> bool:
+    """Return whether torch computes one of the functions best, and so, in one call, all of them.
+
+    Its gradients together take less time than one after the other.
+    """
+    plan = _plan_for_input(x, windows, memory_format(x))
+    return GROUPED in (plan.forward, plan.input_grad, plan.weight_grad)
 
 
 def input_grad(grad: Tensor, weight: Tensor, windows: Windows, plan: Plan | None = None) -> Tensor:

@@ -127,10 +127,12 @@ def rolling_pointwise_at_step(
         DeviceError for an implementation that cannot run on the device of x.
     """
     if impl in ("auto", "cpu") and is_direct(x, weight, bias):
+        windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step, order)
         if any_requires_grad(x, weight, bias):
+            if windows.is_grouped and cpu.is_grouped_best(x, windows):
+                return cpu.grouped(x, weight, bias, windows)
             y: Tensor = _direct(x, weight, bias, step, order)
             return y
-        windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step, order)
         y = implementation("cpu").forward(x, weight, bias, windows)
         return y
     check_alike({"x": x, "weight": weight, "bias": bias})
@@ -680,7 +682,8 @@ def _weight_grad_directly(
 
 
 _DIRECT: Final = Trio(rpw, _input_grad_directly, _weight_grad_directly)
-_direct: Final = cast(Any, _DirectRpw).apply
+# Not `_DirectRpw.apply`, which looks for transforms and what has left one: `is_direct` has done so.
+_direct: Final = cast(Any, super(Function, _DirectRpw)).apply
 
 
 class _RpwInputGrad(Function):

@@ -168,6 +168,24 @@ def test_a_batch_of_gradients_is_that_of_a_convolution():
         torch.testing.assert_close(own, expected)
 
 
+@pytest.mark.parametrize("number", range(3), ids=["x", "weight", "bias"])
+def test_a_tensor_that_has_left_its_transform_is_computed_with(number):
+    """torch wraps it for good, without a sign of its own."""
+    left = []
+
+    def leave(tensor):
+        left.append(tensor)
+        return tensor.sum()
+
+    inputs = [tensor.float() for tensor in tensors()]  # in float64 torch computes
+    expected = layer("cpu")(*inputs)
+    func.grad(leave)(inputs[number])
+    inputs[number] = left[0]
+    for enabled in (False, True):
+        with torch.set_grad_enabled(enabled):
+            assert torch.equal(layer("cpu")(*inputs), expected)
+
+
 def test_without_a_transform_the_operator_runs():
     """torch names the backward of an operator after it; torch.func needs another one.
 
