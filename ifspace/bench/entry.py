@@ -16,6 +16,7 @@ from ifspace.catalogue import Catalogue
 from ifspace.errors import SettingError
 from ifspace.measurements import MODES
 from ifspace.parallel import workers
+from ifspace.values import counted
 
 BASELINES: Final = ("conv", "dw+pw", "shufflenet", "clcnet", "resnext", "inverted")
 
@@ -117,10 +118,13 @@ def run_bench(
     files.prepare()
     earlier = EarlierResults.read(files, conditions)
     if earlier.dropped:
-        on_note(f"{earlier.dropped} latencies of another layout, style or threads are not kept")
+        on_note(
+            f"not kept: {counted(earlier.dropped, 'latency', 'latencies')} of another layout, "
+            "style or threads"
+        )
     other_versions = measurements.read(files.rows) if files.rows.exists() else 0
     if other_versions:
-        on_note(f"{other_versions} rows of other versions are not kept")
+        on_note(f"not kept: {counted(other_versions, 'row')} of other versions")
     bench = BlockBench(
         catalogue,
         settings,

@@ -290,7 +290,8 @@ def _beside_conv(bench: BlockBench) -> Iterator[tuple[str, str]]:
         conv_ms = baseline_ms[CONV]
         faster = sum(ms < conv_ms for ms in designs_ms)
         share = min(designs_ms) / conv_ms
-        text = f"{faster} of {len(designs_ms)} designs are faster"
+        verb = "is" if faster == 1 else "are"
+        text = f"{faster} of {counted(len(designs_ms), 'design')} {verb} faster"
         yield "beside CONV", f"{text}; the quickest takes {share:.2f} of its time"
 
 
@@ -318,13 +319,14 @@ def notes(bench: BlockBench) -> Iterator[str]:
         yield f"failed the check, not timed: {_label(key)}: {why}"
     shape = bench.settings.shape
     if bench.same:
+        networks = "the network" if bench.same == 1 else "the networks"
         yield (
-            f"{bench.same} designs passed over: the networks of better ones, written otherwise; "
-            "--all times them too"
+            f"{counted(bench.same, 'design')} passed over: {networks} of better ones, written "
+            "otherwise; --all times them too"
         )
     if bench.solved:
         yield (
-            f"groups of {bench.solved} designs solved again from {shape.channels} to "
+            f"groups of {counted(bench.solved, 'design')} solved again from {shape.channels} to "
             f"{shape.out_channels} channels; enumerate that width to predict its whole catalogue"
         )
     if bench.settings.calibrate and not bench.models:
@@ -339,8 +341,9 @@ def notes(bench: BlockBench) -> Iterator[str]:
     for there, count in bench.unfit.items():
         if count:
             yield (
-                f"{count} blocks have no groups from {there.channels} to {there.out_channels} "
-                "channels: no latency of them is predicted there"
+                f"{counted(count, 'block')} without groups from {there.channels} to "
+                f"{there.out_channels} channels: no latency is predicted there"
             )
     if bench.reused:
-        yield f"{bench.reused} measurements were there already"
+        verb = "was" if bench.reused == 1 else "were"
+        yield f"{counted(bench.reused, 'measurement')} {verb} there already"

@@ -15,6 +15,7 @@ from ifspace.canonical import network_class
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.kinds import KINDS
 from ifspace.reach import field_after
+from ifspace.values import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -595,9 +596,11 @@ def permutation_notes(catalogue: Catalogue, designs: Iterable[Design]) -> tuple[
     short = [bool(design.permutation_note) for design in designs]
     if not any(short):
         return ()
+    verb = "needs" if sum(short) == 1 else "need"
     return (
-        f"{sum(short):,} of {len(short):,} blocks need a channel permutation between their layers "
-        "to see all channels: put SH there, or enumerate with --permutation explicit",
+        f"{sum(short):,} of {counted(len(short), 'block')} {verb} a channel permutation "
+        "between their layers to see all channels: put SH there, or enumerate with --permutation "
+        "explicit",
     )
 
 

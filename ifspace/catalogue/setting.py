@@ -29,6 +29,7 @@ from ifspace.values import (
     MAX_COPIES,
     MAX_WIDTH,
     choice,
+    counted,
     exact_bottleneck,
     exact_overlaps,
     listed,
@@ -214,7 +215,7 @@ class EnumerationSetting:
         >>> EnumerationSetting(channels=64, out_channels=128, bottleneck="1/4").widths_text
         '64 channels by way of 32 to 128'
         """
-        text = f"{self.channels} channels"
+        text = counted(self.channels, "channel")
         if self.inner_width is not None:
             text += f" by way of {self.inner_width}"
         return text if self.out_channels is None else f"{text} to {self.out_channels}"

@@ -379,16 +379,17 @@ def _print_estimate(
     )
 
 
+def _title(setting: "EnumerationSetting") -> str:
+    lengths = f"{'1 to ' * (setting.max_len > 1)}{counted(setting.max_len, 'layer')}"
+    return f"Compositions of {lengths} at {setting.widths_text}"
+
+
 def _print_funnels(output: Output, shards: "Shards") -> None:
     """Print the funnels of a catalogue that is too long to hold."""
     from ifspace.table import heading
 
     pairs = zip(shards.manifest.settings, shards.part_funnels(), strict=True)
-    texts = [
-        heading(f"Compositions of 1 to {setting.max_len} layers at {setting.widths_text}")
-        + _funnel_text(funnel)
-        for setting, funnel in pairs
-    ]
+    texts = [heading(_title(setting)) + _funnel_text(funnel) for setting, funnel in pairs]
     output.print({"table": lambda: "\n".join(texts)})
     output.note(
         f"{counted(shards.rows, 'row')} {'is' if shards.rows == 1 else 'are'} in {shards.folder}: "
@@ -564,8 +565,11 @@ def _setting_text(
     from ifspace.catalogue.design import one_a_network
     from ifspace.table import heading, paragraph
 
-    title = f"Compositions of 1 to {setting.max_len} layers at {setting.widths_text}"
-    text = heading(title + _not_default(setting, view.peak_options)) + _funnel_text(funnel) + merged
+    text = (
+        heading(_title(setting) + _not_default(setting, view.peak_options))
+        + _funnel_text(funnel)
+        + merged
+    )
     limit, every_row = view.limit, view.every_row
     designs = view.within(designs)
     if not limit or not designs:
@@ -580,11 +584,11 @@ def _setting_text(
         rows = [(design, members) for design, (_, members) in zip(marked, rows, strict=True)]
     others = {design.composition: members for design, members in rows}
     best = view.ranked([design for design, _ in rows], setting.objective)[:limit]
-    what = "survivors" if every_row else "networks"
+    what = "survivor" if every_row else "network"
     by = view.by or setting.objective
     further = {LEAST_FAN_IN: "greatest least fan-in", PEAK_MEMORY: "least peak memory"}
     amount = f"fewest {AMOUNTS[by][1]}" if by in AMOUNTS else further.get(by, "least latency")
-    text += "\n" + heading(f"The {len(best)} with the {amount} of {len(rows):,} {what}")
+    text += "\n" + heading(f"The {len(best)} with the {amount} of {counted(len(rows), what)}")
     unknown = "compared as the slowest: its latency is not known"
 
     def remark(design: "Design") -> str:
@@ -598,9 +602,10 @@ def _setting_text(
     text += table(best, remarks, more=view.latencies(best).shown).text(keys=2 + every_row)
     simpler = sum(design.same_as is not None for design in designs)
     if any(design.same_as for design in best):
+        verb = "is" if simpler == 1 else "are"
         text += "\n" + paragraph(
-            f"{simpler:,} of {funnel.survivors:,} survivors are cheaper still with a trivial group "
-            f'count, as the simpler composition that "cheaper as" names in the notes.'
+            f"{simpler:,} of {counted(funnel.survivors, 'survivor')} {verb} cheaper still with a "
+            f'trivial group count, as the simpler composition that "cheaper as" names in the notes.'
         )
     trades = view.trade_offs([design for design, _ in rows])
     what = "Trade-offs that no other of these blocks beats"
@@ -637,11 +642,13 @@ def _front_text(funnel: "Funnel", designs: Sequence["Design"], view: _View) -> s
     columns = view.latencies(shown)
     rows = [(design, others[design]) for design in shown]
     text += front_table(rows, columns.shown, columns.latencies).text(keys=2)
+    passing = funnel.choices_passing or 0
+    verb = "passes" if passing == 1 else "pass"
     text += "\n" + paragraph(
-        f"{funnel.choices_passing:,} choices pass the rule. Each has the amounts of a row or is "
-        "beaten by one: it is no better in parameters, MACs, activations, peak memory, least "
-        f"fan-in{', layers and latency' if view.time_of else ' and layers'}, and worse in one. How "
-        "many have the amounts of a row, it stands for."
+        f"{counted(passing, 'choice')} {verb} the rule. Each has the amounts of a "
+        "row or is beaten by one: it is no better in parameters, MACs, activations, peak memory, "
+        f"least fan-in{', layers and latency' if view.time_of else ' and layers'}, and worse in "
+        "one. How many have the amounts of a row, it stands for."
     )
     if every_row:
         text += "\n" + heading(f"Trade-offs of every composition: {len(designs):,}")

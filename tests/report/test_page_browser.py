@@ -159,6 +159,26 @@ def test_nothing_runs_over_the_edge(show: Any, small: Path, size, scheme: str) -
     assert box["x"] + box["width"] <= size["width"]
 
 
+def texts_over_the_edge(page: Any) -> list[str]:
+    """Return the texts of all charts that reach past the chart; all of them are drawn."""
+    for place in page.query_selector_all("[data-chart]"):
+        place.scroll_into_view_if_needed()
+        place.wait_for_selector("svg")
+    return page.evaluate(
+        """() => [...document.querySelectorAll("svg text")].filter((text) => {
+          const [inner, outer] = [text, text.ownerSVGElement].map((e) => e.getBoundingClientRect());
+          return inner.width && text.checkVisibility({ checkOpacity: true })
+            && (inner.left < outer.left - 1 || inner.right > outer.right + 1);
+        }).map((text) => text.textContent)"""
+    )
+
+
+def test_texts_of_charts_stay_within_them(show: Any, record: Path) -> None:
+    page = show(record, NARROW)
+    page.wait_for_selector("#plane svg")
+    assert texts_over_the_edge(page) == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_enough_contrast(show: Any, small: Path, scheme: str) -> None:
     """Text has a contrast of 4.5 to 1 and more, as WCAG 2 asks for."""

@@ -12,7 +12,8 @@ function theme(width) {
     axis: { ...text, gridColor: line, domainColor: faint, tickColor: faint, titleFontWeight: 500 },
     // A legend does not fold by itself.
     legend: {
-      ...text, orient: "top", symbolSize: 90, labelLimit: 330, columns: width < 700 ? 1 : 0,
+      ...text, orient: "top", symbolSize: 90, labelLimit: Math.min(330, width - 100),
+      columns: width < 700 ? 1 : 0,
     },
     title: { color: ink, anchor: "start", fontSize: 12, fontWeight: 500, limit: width - 20 },
     header: text,
@@ -146,6 +147,21 @@ function axisOf(measure, values) {
   };
 }
 
+// A label stands where there is more room, right of its point or left, and is no longer than that.
+function labels(at, side) {
+  const { domain, type } = at.x.scale;
+  const where = type === "log" ? Math.log : (value) => value;
+  const middle = (where(domain[0]) + where(domain[1])) / 2;
+  const place = type === "log" ? "log(datum.x)" : "datum.x";
+  return {
+    data: { name: "points" },
+    transform: [{ filter: `${place} ${side === "left" ? "<=" : ">"} ${middle}` }],
+    mark: { type: "text", align: side, dx: side === "left" ? 10 : -10, dy: -8, fontSize: 11.5,
+      limit: { expr: "width / 2 - 10" }, aria: false },
+    encoding: { ...at, text: { field: "label" } },
+  };
+}
+
 function planeSpec(points, x, y, picked) {
   const at = {
     x: { field: "x", ...axisOf(x, points.map((point) => point.x)) },
@@ -194,11 +210,8 @@ function planeSpec(points, x, y, picked) {
           ],
         },
       },
-      {
-        data: { name: "points" },
-        mark: { type: "text", align: "left", dx: 10, dy: -8, fontSize: 11.5, aria: false },
-        encoding: { ...at, text: { field: "label" } },
-      },
+      labels(at, "left"),
+      labels(at, "right"),
       {
         data: { name: "picked", values: picked },
         mark: { type: "point", size: 260, strokeWidth: 2, filled: false, aria: false },
