@@ -661,7 +661,8 @@ def _failed(what: str, path: Path, error: BaseException, allowed: str) -> Settin
     ]
     if isinstance(error, SyntaxError) and error.filename == str(path):
         lines.append(error.lineno or 1)
-        reason = error.msg
+        # Python's own words are those of a codec.
+        reason = "no UTF-8 text" if "(unicode error)" in error.msg else error.msg
     else:
         reason = str(error).strip().partition("\n")[0]
     kind = type(error).__name__

@@ -8,6 +8,7 @@ import click
 from ifspace.cli.backend import backend_options
 from ifspace.cli.options import FILE, Output, WholeNumber, output_options, shared, with_options
 from ifspace.cli.progress import ProgressBar
+from ifspace.errors import IfspaceError
 from ifspace.models.options import (
     ModelSource,
     input_option,
@@ -72,7 +73,11 @@ def score_command(
     if beside is not None:
         is_list = beside.lower().endswith(".csv")
         name, path = (None, Path(beside)) if is_list else (beside, None)
-        other = _scored(output, name, path, alpha, input)
+        try:
+            other = _scored(output, name, path, alpha, input)
+        except IfspaceError as error:
+            error.argument = "beside" if error.argument == "layers" else error.argument
+            raise
         if is_list == (layers is None):
             # A list knows nothing of the rest of its network, such as normalisation.
             network, other = network.of_layers(alpha), other.of_layers(alpha)

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.usefixtures("net_file")
 
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 OPTIMIZE = "optimize net.py:make --input 3x16x16 --params 60%"
 # A command with a place for the file, and the suffix that it is to have.
 READ = (
@@ -24,6 +26,14 @@ READ = (
     (OPTIMIZE + " --weights {}", ".safetensors"),
     (OPTIMIZE + " --weights {}", ".pt"),
     (OPTIMIZE + " --warm-start {}", ".npy"),
+    (OPTIMIZE + " --widths-only --importance {}", ".csv"),
+    ("score --layers list.csv --beside {}", ".csv"),
+    ("score {}:make", ".py"),
+    ("best {}", ".parquet"),
+    ("bench {}", ".parquet"),
+    ("merge {}", ""),
+    ("report {}", ""),
+    ("report results --readme {}", ".md"),
 )
 WRITTEN = (
     ("kinds --out {}", ".json"),
@@ -45,6 +55,9 @@ def _check(ended: "object", place: str) -> None:
 @pytest.mark.parametrize("line", READ, ids=[f"{line.split()[0]}{suffix}" for line, suffix in READ])
 def test_what_cannot_be_read_is_said_in_words(run: Callable, line: tuple[str, str]) -> None:
     command, suffix = line
+    Path("list.csv").write_text("kernel,stride,in,out,groups,size\n3,1,3,64,1,32\n", "utf-8")
+    Path("results").mkdir()
+    shutil.copy(RESULTS / "trajectories.csv", "results")
     Path(f"folder{suffix}").mkdir()
     Path(f"bytes{suffix}").write_bytes(bytes(range(128, 256)))
     Path(f"empty{suffix}").touch()

@@ -179,7 +179,10 @@ def test_blocks_of_a_front_are_choices_where_they_have_the_full_field(
         (("--bottlenecks", "1/4", "--types", "basic"), ["--bottlenecks for CONV+CONV"]),
         (("--types", "odd"), ["--types", "plain, basic, bottleneck, inverted"]),
         (("--expansions", "0"), ["--expansions", "ratios above 0"]),
-        (("--bottlenecks", "5/2"), ["--bottlenecks", "ratios above 0 and below 1 such as 1/4, or channels"]),
+        (
+            ("--bottlenecks", "5/2"),
+            ["--bottlenecks", "ratios above 0 and below 1 such as 1/4, or channels"],
+        ),
         (
             ("--expansions", "2,3", "--stage", "2:expansion>=4"),
             ["limits that leave stage 2 no expansion", "got expansion from 4", "some of 2, 3"],
