@@ -59,7 +59,7 @@ from ifspace.models.widths import (
     tensor_forms,
     written_form,
 )
-from ifspace.nn.network import Network, seeded
+from ifspace.nn.network import seeded
 from ifspace.stages.joint import (
     PEAK,
     POWER,
@@ -356,9 +356,6 @@ class NetworkParts:
     def _find_units(self) -> None:
         """Take the units that can be removed, with all of their modules."""
         model = self.network.model
-        if type(model) is Network:
-            self.notes.append("depths stay: a network of ifspace's own is built from its layout")
-            return
         stages = stages_of(self.trace, units_of(self.trace, model))
         for at in TracedLayout.of(self.trace, model, stages).stages:
             members = []

@@ -33,6 +33,8 @@ from ifspace.models.replaceable import CLASSIFIER, LEFT_OUT
 from ifspace.models.sources import PACKAGES
 from ifspace.models.warm_start import Fit
 from ifspace.models.widths_text import above_facts, widths_text, widths_values
+from ifspace.nn.checks import unwrapped
+from ifspace.nn.network import Network
 from ifspace.serialize import json_text
 from ifspace.stages.layout import Layout
 from ifspace.stages.problem import amounts_text
@@ -380,6 +382,10 @@ class OptimizationReport:
         plan, design = self.optimization.stages, self.optimization.design
         if plan is None:
             return tuple(len(stage.units) for stage in self.optimization.before.stages)
+        network = self.optimization.network
+        if at_end and design is not None and isinstance(plan.end, Layout):
+            model = None if network is None else unwrapped(network.model)
+            return model.depths if isinstance(model, Network) else plan.end.depths
         if at_end and design is not None and isinstance(plan.end, TracedLayout):
             return tuple(
                 at.depth - sum(unit.names in design.removed for unit in at.stage.units)

@@ -580,7 +580,17 @@ class Network(nn.Module):
 
     def extra_repr(self) -> str:
         """Return what `repr` shows before the submodules."""
-        return f"image={self.layout.image}, depths={self.layout.depths}, style={self.style}"
+        return f"image={self.layout.image}, depths={self.depths}, style={self.style}"
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The blocks of each stage that are there; some of the layout's may have been removed."""
+        return tuple(_count_blocks(stage) for stage in self.stages)
+
+
+def _count_blocks(module: nn.Module) -> int:
+    """Return the number of blocks in a module, not those that took the place of their layers."""
+    return isinstance(module, BlockModule) or sum(map(_count_blocks, module.children()))
 
 
 def build_network(

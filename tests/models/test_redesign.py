@@ -18,6 +18,8 @@ from ifspace.errors import SettingError
 from ifspace.floors import Floors
 from ifspace.models.latencies import known_latency
 from ifspace.models.replaceable import Layers
+from ifspace.nn import build_network
+from ifspace.stages.networks import make_layout
 
 pytestmark = pytest.mark.slow
 IMAGE = (3, 16, 16)
@@ -118,6 +120,21 @@ def test_layers_become_wider_where_budgets_allow_it() -> None:
     graph = m.trace(big.model, IMAGE)
     assert (graph.params, graph.macs) == (big.plan.after["params"], big.plan.after["macs"])
     assert graph.macs <= big.plan.before["macs"]
+
+
+@pytest.mark.parametrize("style", ["resnet50", "layout-residual"])
+def test_units_of_own_networks_go(style: str, tmp_path: Path) -> None:
+    start = build_network(make_layout("CONV", (16, 8), (8, 16), (5, 4)), style, seed=0)
+    freedom = m.Freedom(widths=False, blocks=False)
+    done = m.redesign(start, IMAGE, m.Budgets(params="60%"), freedom)
+    # A block has 9 · 8² weights, or 9 · 16² at a quarter of the pixels: two of the second stage are
+    # the fewest that reach 60%, one by one or as a residual block of two.
+    assert (start.depths, done.model.depths) == ((5, 4), (5, 2))
+    assert params_of(start) - params_of(done.model) == 2 * 9 * 16**2
+    x = torch.randn(2, *IMAGE)
+    m.save(done, tmp_path / "net.safetensors")
+    with torch.no_grad():
+        assert torch.equal(m.load(tmp_path / "net.safetensors").eval()(x), done.model.eval()(x))
 
 
 def test_what_is_to_stay_stays() -> None:
