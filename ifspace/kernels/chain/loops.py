@@ -708,12 +708,14 @@ transpose_to_float16 = _transposing(FLOAT32, FLOAT16)
     CHANNELS_LAST,
     INPUT_SHARE,
     OUTPUT_SHARE,
-) = range(30)
-PLAN_WORDS: Final = 30
+    COPY_SKIP,
+) = range(31)
+PLAN_WORDS: Final = 31
 
 # Words of a stage. SOURCE, TARGET and ADDED say where a value lies, _AT at which element of the
 # scratch memory, _ROW how many elements its rows are apart. The first row of the stage's output is
-# FACTOR times the tile's first row of the result, minus BEFORE.
+# FACTOR times the tile's first row of the result, minus BEFORE. Below another tile its first SKIP
+# rows are not computed: nobody reads them, or, KEPT, they are moved from where they were.
 (
     SOURCE,
     SOURCE_AT,
@@ -740,8 +742,10 @@ PLAN_WORDS: Final = 30
     MAP_WIDTH,
     FACTOR,
     BEFORE,
-) = range(25)
-STAGE_WORDS: Final = 25
+    SKIP,
+    KEPT,
+) = range(27)
+STAGE_WORDS: Final = 27
 
 # Where a value lies: nowhere, in the scratch memory, in the tensor, or, one channel at a time, in
 # the scratch memory.
@@ -830,9 +834,9 @@ def read_images(x, target, channels, pixels, kind, channels_last, begin, end):
 
 
 @Function
-def copy_tile(x, target, plan, first):
-    """Copy the rows of a tile in all channels of a channels_last image, from `first` on."""
-    rows, row = word_at(plan, COPY_ROWS), word_at(plan, COPY_ROW)
+def copy_tile(x, target, plan, first, rows):
+    """Copy rows of a tile in all channels of a channels_last image, from `first` on."""
+    row = word_at(plan, COPY_ROW)
     padding, width = word_at(plan, COPY_PADDING), word_at(plan, INPUT_WIDTH)
     height, channels = word_at(plan, INPUT_HEIGHT), word_at(plan, INPUT_CHANNELS)
     channel, kind = word_at(plan, COPY_CHANNEL), word_at(plan, KIND)
@@ -900,13 +904,13 @@ def clear_columns(address, rows, row, count):
 
 
 @Function
-def copy_channel(x, target, plan, first):
-    """Copy a channel's rows of a tile, with zeros outside the image, from `first` on.
+def copy_channel(x, target, plan, first, rows):
+    """Copy rows of a tile in a channel, with zeros outside the image, from `first` on.
 
     Those of the next channel are brought into the cache.
     """
     kind, size = word_at(plan, KIND), word_at(plan, SIZE)
-    rows, row = word_at(plan, COPY_ROWS), word_at(plan, COPY_ROW)
+    row = word_at(plan, COPY_ROW)
     padding, width = word_at(plan, COPY_PADDING), word_at(plan, INPUT_WIDTH)
     begin = min(max(first, 0), first + rows)
     end = max(begin, min(first + rows, word_at(plan, INPUT_HEIGHT)))
@@ -954,6 +958,15 @@ def clear_edges(target, stage, first):
 
 
 @Function
+def keep_rows(target, stage, moved):
+    """Move rows of a stage's output that the tile above has computed, up by `moved` rows."""
+    row, count = word_at(stage, TARGET_ROW), word_at(stage, SKIP)
+    for channel in range(word_at(stage, CHANNELS)):
+        place = target + 4 * channel * word_at(stage, TARGET_CHANNEL)
+        copy_row(place + 4 * moved * row, place, count * row)
+
+
+@Function
 def end_of_full_steps(block, begin, end):
     """Return the first of the pixels of a part for which one vector is enough, or the end."""
     step = word_at(block, STEP)
@@ -969,7 +982,9 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
     `plan`, `stages`: words; `limits`: two numbers a stage. All are addresses.
     """
     copy_at, size = scratch + 4 * word_at(plan, COPY_AT), word_at(plan, SIZE)
+    top = 0
     for tile in range(begin, end):
+        above = top
         image = tile // word_at(plan, TILES)
         top = tile % word_at(plan, TILES) * word_at(plan, TILE_ROWS)
         top = min(top, word_at(plan, HEIGHT) - word_at(plan, TILE_ROWS))
@@ -978,18 +993,27 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
         if word_at(plan, CHANNELS_LAST):
             row *= word_at(plan, OUTPUT_CHANNELS)
         y_tile = y + size * (image * word_at(plan, OUTPUT_IMAGE) + top * row)
+        # A vector that is copied while rows move does not reach into where they come from.
+        follows = (
+            tile > begin and top > above and (top - above) * word_at(plan, OUTPUT_WIDTH) >= LANES
+        )
         first = top * word_at(plan, COPY_FACTOR) - word_at(plan, COPY_BEFORE)
-        if word_at(plan, COPY) == MEMORY and word_at(plan, CHANNELS_LAST):
-            copy_tile(x_image, copy_at, plan, first)
-        elif word_at(plan, COPY) == MEMORY:
-            for channel in range(word_at(plan, INPUT_CHANNELS)):
-                source = x_image + size * channel * word_at(plan, INPUT_CHANNEL)
-                target = copy_at + 4 * channel * word_at(plan, COPY_CHANNEL)
-                copy_channel(source, target, plan, first)
+        input_rows = word_at(plan, COPY_ROWS)
+        if word_at(plan, COPY) == MEMORY:
+            skip = word_at(plan, COPY_SKIP) if follows else 0
+            rest = input_rows - skip
+            below = copy_at + 4 * skip * word_at(plan, COPY_ROW)
+            if word_at(plan, CHANNELS_LAST):
+                copy_tile(x_image, below, plan, first + skip, rest)
+            else:
+                for channel in range(word_at(plan, INPUT_CHANNELS)):
+                    source = x_image + size * channel * word_at(plan, INPUT_CHANNEL)
+                    target = below + 4 * channel * word_at(plan, COPY_CHANNEL)
+                    copy_channel(source, target, plan, first + skip, rest)
         input_share = word_at(plan, INPUT_SHARE) if tile + 1 < end else 0
         output_share = word_at(plan, OUTPUT_SHARE)
         next_row = word_at(plan, INPUT_WIDTH) * word_at(plan, INPUT_CHANNELS)
-        next_input = x_image + size * (first + word_at(plan, COPY_ROWS)) * next_row
+        next_input = x_image + size * (first + input_rows) * next_row
         next_output = y_tile
         for number in range(word_at(plan, STAGES)):
             stage = stages + 8 * STAGE_WORDS * number
@@ -1008,14 +1032,19 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
             low, high = float_at(limits, 2 * number), float_at(limits, 2 * number + 1)
             streamed = -1
             count, chunk = word_at(stage, COUNT), word_at(stage, CHUNK)
-            for part in range(0, count, chunk):
+            first_pixel = 0
+            if follows and word_at(stage, SKIP):
+                first_pixel = word_at(stage, SKIP) * word_at(stage, TARGET_ROW)
+                if word_at(stage, KEPT):
+                    keep_rows(target, stage, (top - above) * word_at(stage, FACTOR))
+            for part in range(first_pixel, count, chunk):
                 for index in range(word_at(stage, BLOCK_COUNT)):
                     block = word_at(stage, BLOCKS) + 8 * BLOCK_WORDS * index
                     if word_at(stage, SOURCE) == STREAM and word_at(block, CHANNEL) != streamed:
                         streamed = word_at(block, CHANNEL)
                         channel = x_image + size * streamed * word_at(plan, INPUT_CHANNEL)
-                        copy_channel(channel, copy_at, plan, first)
-                    if number + part == 0:
+                        copy_channel(channel, copy_at, plan, first, input_rows)
+                    if number == 0 and part == first_pixel:
                         prefetch_output(y_tile, plan, index, word_at(stage, BLOCK_COUNT))
                     prefetch(next_input, input_share)
                     prefetch_to_write(next_output, output_share)

@@ -172,9 +172,12 @@ def run_parts(
     run_words(entry, array("q", (*arguments, *shares(count, threads, scratch))), threads, holds)
 
 
-def shares(count: int, threads: int, scratch: int) -> tuple[int, ...]:
-    """Return the words behind the arguments of a compiled function: see `Entry.address`."""
-    return count, max(1, count // (threads * PARTS)), scratch, 0, 0
+def shares(count: int, threads: int, scratch: int, parts: int = PARTS) -> tuple[int, ...]:
+    """Return the words behind the arguments of a compiled function: see `Entry.address`.
+
+    `parts`: of the work for each of several threads.
+    """
+    return count, count if threads == 1 else max(1, count // (threads * parts)), scratch, 0, 0
 
 
 def run_words(entry: Entry, words: "array[int]", threads: int, holds: tuple[Any, ...]) -> None:

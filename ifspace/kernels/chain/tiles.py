@@ -3,9 +3,10 @@
 A tile is some rows of the result in one image. Backwards through the stages follows which rows of
 every value it needs, the halo included: R rows of a result need (R - 1) s + k rows of its source.
 All tiles of a chain have as many rows; the last one begins early and computes some rows of the one
-before again, with the same bits. What lies outside an image is zeros in the memory of a tile. A
-chain of pointwise stages alone sees an image as one column of H W rows, and channels_last all
-images as one.
+before again, with the same bits. A tile below another one that was computed just before keeps the
+rows that both need, and the layers above those do not compute them again. What lies outside an
+image is zeros in the memory of a tile. A chain of pointwise stages alone sees an image as one
+column of H W rows, and channels_last all images as one.
 
 Values lie in the scratch memory of a thread as [channels, rows, columns], so that the results of
 every stage stay in its caches. The input is read from its tensor, and the result written to its
@@ -28,7 +29,7 @@ from torch import Tensor
 from ifspace.kernels.chain import loops
 from ifspace.kernels.chain.loops import LANES, LOOPS, MEMORY, SIDE, STREAM, TENSOR
 from ifspace.kernels.chain.stages import Chain, Convolution, Index
-from ifspace.kernels.chain.threads import run_words, scratch_memory, shares
+from ifspace.kernels.chain.threads import PARTS, run_words, scratch_memory, shares
 from ifspace.kernels.tensors import memory_format
 
 # Bytes of scratch memory for which the rows of a tile are chosen.
@@ -41,10 +42,14 @@ TILE_PIXELS: Final = 256
 LEAST_PIXELS: Final = 64
 # Elements of its channels that a window reads before the next window's turn.
 CHUNK: Final = 4096
+# Parts of the tiles for each of several threads, where some rows are kept from tile to tile.
+LONG_PARTS: Final = 2
 # Multiplications and additions, and elements moved, from which on threads share the work.
 SHARED_WORK: Final = 500_000
 # Elements behind the scratch memory that a vector may read, but never use.
 MARGIN: Final = 8 * LANES
+# Pixels of the longest step of a loop.
+MOST_STEP: Final = LANES * max(loop.vectors for loop in LOOPS)
 INFINITY: Final = float("inf")
 LIMITS: Final = {"relu": (0.0, INFINITY), "relu6": (0.0, 6.0)}
 CODES: Final = {"silu": loops.SILU, "hardswish": loops.HARDSWISH}
@@ -62,7 +67,8 @@ class Value:
     For the tile that begins with row r of the result, these are `rows` rows, from row
     `factor` r - `before` of the image on. In the scratch memory channels are `channel` elements
     apart, and rows `row`: the width and `padding` zeros; element `at` is the first pixel. A value
-    of which no row is needed is not computed.
+    of which no row is needed is not computed. In a tile below another one the first `skip` rows are
+    not computed: nobody reads them, or, where the value `is_kept`, they are moved.
     """
 
     channels: int
@@ -76,6 +82,8 @@ class Value:
     place: int = MEMORY
     last_use: int = 0
     at: int = 0
+    skip: int = 0
+    is_kept: bool = False
 
     @property
     def row(self) -> int:
@@ -133,7 +141,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         addresses = [table.ctypes.data for table in (self.plan, self.stages, self.limits)]
-        last = shares(self.tiles, self.threads, 4 * (self.scratch + MARGIN))
+        # A thread that computes tiles below each other computes less.
+        parts = LONG_PARTS if self.stages[:, loops.KEPT].any() else PARTS
+        last = shares(self.tiles, self.threads, 4 * (self.scratch + MARGIN), parts)
         object.__setattr__(self, "words", array("q", (*addresses, *last)))
 
 
@@ -255,7 +265,34 @@ def _values(
     is_final = chain.stages[-1].activation not in CODES
     if is_direct and is_final and _pixels(chain, values, len(chain.stages))[1] >= LANES:
         values[-1].place = TENSOR
+    _skip(chain, values, rows)
     return values, alike
+
+
+def _skip(chain: Chain, values: list[Value], rows: int) -> None:
+    """Find what a tile below another one, of so many rows of the result, need not compute."""
+    needed = [value.rows for value in values]  # the first row that is read
+    needed[-1] = 0
+    for number in range(len(chain.stages), 0, -1):
+        stage, value = chain.stages[number - 1], values[number]
+        if not value.rows:
+            continue
+        halo = value.rows - value.factor * rows
+        skip = max(needed[number], halo)
+        runs, _ = _pixels(chain, values, number)
+        # The last step of a loop may begin early, but not in rows that are not computed.
+        is_long = (value.rows - skip - 1) * value.row + value.width >= MOST_STEP
+        is_alone = value.place == MEMORY and number < len(chain.stages)
+        if is_alone and runs == 1 and is_long and stage.activation not in CODES:
+            value.skip, value.is_kept = skip, needed[number] < halo
+        source = chain.source_of(number)
+        shift = values[source].before - value.before * stage.stride - stage.padding
+        needed[source] = min(needed[source], value.skip * stage.stride + shift)
+        if stage.residual is not None:
+            shift = values[stage.residual].before - value.before
+            needed[stage.residual] = min(needed[stage.residual], value.skip + shift)
+    if values[0].place == MEMORY:
+        values[0].skip = needed[0]
 
 
 def _input_place(chain: Chain, values: list[Value], last_top: int, is_direct: bool) -> int:
@@ -297,11 +334,12 @@ def _allocate(values: list[Value]) -> int:
         if not value.size:
             continue
         begin = 0
+        first_use, last_use = (0, len(values)) if value.is_kept else (number, value.last_use)
         for start, end, first, last in sorted(placed):
-            if first <= value.last_use and number <= last and start < begin + value.size:
+            if first <= last_use and first_use <= last and start < begin + value.size:
                 begin = max(begin, end)
         value.at = begin + value.padding
-        placed.append((begin, begin + value.size, number, value.last_use))
+        placed.append((begin, begin + value.size, first_use, last_use))
     return max((end for _, end, _, _ in placed), default=0)
 
 
@@ -341,6 +379,7 @@ class _Words:
             loops.COPY_ROWS: first.rows,
             loops.COPY_FACTOR: first.factor,
             loops.COPY_BEFORE: first.before,
+            loops.COPY_SKIP: first.skip,
             loops.OUTPUT_IMAGE: last.channels * last.height * last.width,
             loops.OUTPUT_CHANNEL: last.height * last.width,
             loops.OUTPUT_CHANNELS: last.channels,
@@ -427,6 +466,8 @@ class _Words:
             loops.MAP_WIDTH: target.width,
             loops.FACTOR: target.factor,
             loops.BEFORE: target.before,
+            loops.SKIP: target.skip,
+            loops.KEPT: target.is_kept,
             loops.CHUNK: _chunk(stage, count) if rows == 1 else count,
         }.items()
         added_channel = 0

@@ -1,10 +1,12 @@
 """Chains in one pass over tiles, against their definition in float64."""
 
+from collections.abc import Iterator
 from itertools import product
 
 import pytest
 import torch
 
+from ifspace.kernels.chain import loops, tiles
 from ifspace.kernels.chain.stages import Chain, Stage, reference
 from ifspace.kernels.chain.tiles import run
 
@@ -111,3 +113,54 @@ def test_tiles_that_overlap_have_the_same_bits_in_any_number_of_threads(name: st
         results.add(run(x, weights, None, chain).numpy().tobytes())
     torch.set_num_threads(before)
     assert len(results) == 1
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(tiles, "SCRATCH_BYTES", 48 << 10)
+    tiles.plan_for.cache_clear()
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    tiles.plan_for.cache_clear()
+
+
+KEEPING = {
+    "ShuffleNet": (
+        Stage(16, 16, 4, 4, "blocked", shuffle_out=(4,), activation="relu"),
+        depthwise(16),
+        Stage(16, 16, 4, 4, "blocked", residual=0),
+    ),
+    "last": (Stage(16, 16, 2, 2), Stage(16, 16, 4, 4, "blocked"), depthwise(16, kernel=5)),
+    "stride 2": (Stage(16, 16, 4, 4), Stage(16, 8, 8, 8), depthwise(8, 2)),
+    "a residual inside": (
+        Stage(16, 16, 4, 4, activation="relu6"),
+        Stage(16, 16, 4, 4, "blocked", 3, 1, 1),
+        Stage(16, 16, 4, 4, residual=1),
+    ),
+}
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("name", KEEPING)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_tile_keeps_rows_of_the_one_above(name: str, layout: torch.memory_format) -> None:
+    """One thread keeps them for all tiles of an image, two for fewer: the bits are the same."""
+    chain = Chain(KEEPING[name])
+    x = torch.randn(2, 16, 41, 23)
+    x[1, 3, 20, 11] = torch.nan
+    x = x.contiguous(memory_format=layout)
+    weights, biases = torch.randn(chain.weights), torch.randn(chain.biases)
+    expected = reference(x.double(), weights.double(), biases.double(), chain)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        is_last = layout == torch.channels_last
+        plan = tiles.plan_for(chain, 2, 41, 23, threads, channels_last=is_last)
+        assert plan.tiles > 2
+        assert plan.stages[:, loops.KEPT].any()
+        results.append(run(x, weights, biases, chain))
+    for result in results:
+        assert torch.equal(result.isnan(), expected.isnan())
+        assert torch.equal(result.nan_to_num(), results[0].nan_to_num())
+        torch.testing.assert_close(result.double(), expected, rtol=1e-4, atol=1e-4, equal_nan=True)
