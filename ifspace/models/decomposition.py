@@ -23,7 +23,7 @@ from ifspace.latency import Latency, LatencySource, bench_command, shape_text
 from ifspace.memory import DEFAULT_DTYPE, Schedule, bytes_of
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import ImageSize, LiveSchedule, Trace
-from ifspace.models.plan_file import PlannedBlock
+from ifspace.models.plan_file import PlannedBlock, plan_error
 from ifspace.models.replaceable import (
     CLASSIFIER,
     LEAST_CHANNELS,
@@ -536,7 +536,8 @@ def planned_decomposition(
         if conv is None:
             why = why_of.get(entry.name, "a layer that no block can replace")
             near = get_close_matches(entry.name, conv_of, 3) or list(conv_of)[:3]
-            raise entry.error(
+            raise plan_error(
+                entry.place,
                 why if entry.name in names else "no such layer in the network",
                 got=repr(entry.name),
                 allowed=f"layers such as {', '.join(near)}",
@@ -544,7 +545,8 @@ def planned_decomposition(
         try:
             replacement = _replacement(conv, entry.block, None, _Peaks(conv, live))
         except IfspaceError as error:
-            raise entry.error(
+            raise plan_error(
+                entry.place,
                 "a block that does not fit the layer",
                 got=f"{entry.block} for {conv.name}: {error.finding}",
                 allowed=f"blocks from {conv.layer.c_in} to {conv.layer.c_out} channels at stride "

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.errors import SettingError
+from ifspace.models.surgery import PlainStep
 from ifspace.nn.block import BlockModule
 from ifspace.nn.layers import RollingPointwiseConv2d
-from ifspace.serialize import from_plain, to_plain
 
 Mask = npt.NDArray[np.bool_]
 
@@ -68,7 +68,7 @@ class ChangedNumber:
 
 
 @dataclass(frozen=True, slots=True)
-class Narrow:
+class Narrow(PlainStep):
     """Remove channels: `tensors` lose elements along axes, `numbers` of modules change.
 
     `kept`: what stays along an axis, each once; tensors name it by its index.
@@ -114,16 +114,6 @@ class Narrow:
         for part in self.tensors:
             _narrow(tensors[part.name], part.axis, masks[part.kept])
         count_anew(model, {part.name for part in self.tensors}, self.numbers)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the step as JSON values."""
-        values: dict[str, Any] = to_plain(self)
-        return values
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        """Return the step that `to_json` wrote. Raises: SettingError."""
-        return from_plain(cls, values, where)
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

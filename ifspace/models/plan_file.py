@@ -31,10 +31,6 @@ class PlannedBlock:
     block: Block
     place: str
 
-    def error(self, fact: str, got: str, allowed: str) -> SettingError:
-        """Return the error of an entry that the network does not take."""
-        return _error(self.place, fact, got, allowed)
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedWidth:
@@ -45,10 +41,6 @@ class PlannedWidth:
     after: int
     place: str
 
-    def error(self, fact: str, got: str, allowed: str) -> SettingError:
-        """Return the error of an entry that the network does not take."""
-        return _error(self.place, fact, got, allowed)
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedDesign:
@@ -57,10 +49,6 @@ class PlannedDesign:
     widths: tuple[PlannedWidth, ...]
     removed: tuple[tuple[str, str], ...] = ()
     blocks: tuple[PlannedBlock, ...] = ()
-
-    def error(self, place: str, fact: str, got: str, allowed: str) -> SettingError:
-        """Return the error of a unit that the network does not take."""
-        return _error(place, fact, got, allowed)
 
 
 def read_plan(path: Path) -> tuple[PlannedBlock, ...] | PlannedDesign:
@@ -74,7 +62,9 @@ def read_plan(path: Path) -> tuple[PlannedBlock, ...] | PlannedDesign:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         allowed = "the JSON that `ifspace optimize --dry-run --out FILE.json` writes"
-        raise _error(f"{path.name}, line {error.lineno}", "no JSON", error.msg, allowed) from None
+        raise plan_error(
+            f"{path.name}, line {error.lineno}", "no JSON", error.msg, allowed
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, reason(error)) from None
     if isinstance(values, dict) and (values.get("design") or values.get("widths")):
@@ -107,7 +97,7 @@ def _design(path: Path, text: str, values: dict[str, Any]) -> PlannedDesign:
     removed = []
     for entry, place in zip(*parts["removed"][:2], strict=True):
         if not isinstance(entry, str):
-            raise _error(place, "no name of a unit", json.dumps(entry)[:80], '"layer1.1"')
+            raise plan_error(place, "no name of a unit", json.dumps(entry)[:80], '"layer1.1"')
         removed.append((entry, place))
     entries, _, start = parts["blocks"]
     blocks = _blocks(path, text, entries, start) if entries else ()
@@ -117,12 +107,12 @@ def _design(path: Path, text: str, values: dict[str, Any]) -> PlannedDesign:
 def _width(entry: Any, place: str) -> PlannedWidth:
     allowed = '{"layers": ["layer1.0.conv1"], "before": 64, "after": 48}'
     if not isinstance(entry, dict):
-        raise _error(place, "an entry without layers", json.dumps(entry)[:80], allowed)
+        raise plan_error(place, "an entry without layers", json.dumps(entry)[:80], allowed)
     layers, before, after = (entry.get(name) for name in ("layers", "before", "after"))
     names = [name for name in layers if isinstance(name, str)] if isinstance(layers, list) else []
     counts = [count for count in (before, after) if type(count) is int and count > 0]
     if not names or names != layers or len(counts) < 2:
-        raise _error(place, "no width of layers", json.dumps(entry)[:80], allowed)
+        raise plan_error(place, "no width of layers", json.dumps(entry)[:80], allowed)
     return PlannedWidth(tuple(names), counts[0], counts[1], place)
 
 
@@ -133,21 +123,21 @@ def _blocks(path: Path, text: str, entries: list[Any], start: int) -> tuple[Plan
     for entry, line in zip(entries, _lines(text, opening), strict=True):
         place = f"{path.name}, line {line}"
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            raise _error(place, "an entry without a layer", json.dumps(entry)[:80], _ENTRY)
+            raise plan_error(place, "an entry without a layer", json.dumps(entry)[:80], _ENTRY)
         if "block" not in entry:
             allowed = f"{_ENTRY}; null, or no entry, keeps the layer"
-            raise _error(place, "an entry without a block", json.dumps(entry)[:80], allowed)
+            raise plan_error(place, "an entry without a block", json.dumps(entry)[:80], allowed)
         name, block = entry["name"], entry["block"]
         place = f"{path.name}, line {line + _lines_before_block(text, line)}"
         if block is None:
             continue
         if name in planned:
-            raise _error(place, "a layer twice", repr(name), "one entry for each layer")
+            raise plan_error(place, "a layer twice", repr(name), "one entry for each layer")
         try:
             planned[name] = PlannedBlock(name, Block.parse(str(block)), place)
         except IfspaceError as error:
             allowed = "blocks with their groups, such as DW+GPW(4)+SH(4)+GPW(4)"
-            raise _error(place, "no block", f"{block!r} ({error.finding})", allowed) from None
+            raise plan_error(place, "no block", f"{block!r} ({error.finding})", allowed) from None
     return tuple(planned.values())
 
 
@@ -184,7 +174,8 @@ def _unreadable(path: Path, got: str) -> SettingError:
     )
 
 
-def _error(place: str, fact: str, got: Any, allowed: str) -> SettingError:
+def plan_error(place: str, fact: str, got: Any, allowed: str) -> SettingError:
+    """Return the error of what a plan says at a place, a file and its line."""
     return SettingError.because(
         f"{place}: {fact}", got=got, allowed=allowed, remedy="correct that line of the plan"
     )

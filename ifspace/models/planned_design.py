@@ -18,7 +18,7 @@ from ifspace.models.joint import (
     as_redesign,
     narrowed_copy,
 )
-from ifspace.models.plan_file import PlannedDesign
+from ifspace.models.plan_file import PlannedDesign, plan_error
 from ifspace.models.replaceable import Layers
 from ifspace.models.units import unit_name, within
 from ifspace.models.widths import MOST_WIDER, WIDTHS_OBJECTIVE, Importance
@@ -67,7 +67,9 @@ def planned_redesign(
     for entry in planned.blocks:
         if entry.name not in plan.blocks:
             allowed = "a layer that reads and writes one group of channels each, and its channels"
-            raise entry.error("a block that does not fit", f"{entry.name}: {entry.block}", allowed)
+            raise plan_error(
+                entry.place, "a block that does not fit", f"{entry.name}: {entry.block}", allowed
+            )
     if plan.is_within:
         plan.check()
         answer = Answer(Status.FEASIBLE, None, (plan,))
@@ -81,7 +83,9 @@ def planned_redesign(
     copy = narrowed_copy(parts, design, counts, importance)
     if not isinstance(copy, NarrowedCopy):
         width = next(entry for entry in planned.widths if entry.layers[0] in copy.not_wider)
-        raise width.error("a width that cannot grow", str(width.after), f"up to {width.before}")
+        raise plan_error(
+            width.place, "a width that cannot grow", str(width.after), f"up to {width.before}"
+        )
     return design, copy
 
 
@@ -98,18 +102,22 @@ def _widths(
         can_widen = parts.channels.can_widen(group)
         if entry is not None and (rest or not count):
             allowed = f"multiples of {group.channels}, which go together"
-            raise entry.error("a width that layers cannot have", str(after), allowed)
+            raise plan_error(entry.place, "a width that layers cannot have", str(after), allowed)
         if entry is not None and count > present * (MOST_WIDER if can_widen else 1):
             most = group.width * (MOST_WIDER if can_widen else 1)
             reason = "" if can_widen else ": a norm puts its channels together"
-            raise entry.error("a width that cannot grow", str(after), f"up to {most}{reason}")
+            raise plan_error(
+                entry.place, "a width that cannot grow", str(after), f"up to {most}{reason}"
+            )
         widths.append(Width(group.name, tuple(sorted({count, present})), group.channels, present))
         counts.append(count)
     for (layers, before), entry in entries.items():
         if entry.after != before:
             names = [group.name for group in parts.channels.groups]
             allowed = _near(layers[0], names) or "layers whose width can change"
-            raise entry.error("no channels of the network", f"{layers[0]}: {before}", allowed)
+            raise plan_error(
+                entry.place, "no channels of the network", f"{layers[0]}: {before}", allowed
+            )
     return tuple(widths), tuple(counts)
 
 
@@ -120,14 +128,14 @@ def _absent(parts: NetworkParts, planned: PlannedDesign) -> set[int]:
     for name, place in planned.removed:
         if name not in names:
             allowed = _near(name, names) or "units that may go"
-            raise planned.error(place, "no unit that can be removed", repr(name), allowed)
+            raise plan_error(place, "no unit that can be removed", repr(name), allowed)
         absent.add(names.index(name))
     for stage in parts.stages:
         for before, after in pairwise(stage):
             if before in absent and after not in absent:
                 place = next(place for name, place in planned.removed if name == names[before])
                 allowed = f"{names[after]} removed before it"
-                raise planned.error(place, "a unit that goes later", names[before], allowed)
+                raise plan_error(place, "a unit that goes later", names[before], allowed)
     return absent
 
 
@@ -136,10 +144,12 @@ def _check_layers(parts: NetworkParts, planned: PlannedDesign, absent: set[int])
     for entry in planned.blocks:
         if entry.name not in parts.convs:
             allowed = _near(entry.name, list(parts.convs)) or "layers that blocks fit"
-            raise entry.error("no layer that a block fits", repr(entry.name), allowed)
+            raise plan_error(entry.place, "no layer that a block fits", repr(entry.name), allowed)
         gone = [parts.units[unit] for unit in absent]
         if any(within(entry.name, module) for names in gone for module in names):
-            raise entry.error("a block in a unit that is removed", entry.name, "layers that stay")
+            raise plan_error(
+                entry.place, "a block in a unit that is removed", entry.name, "layers that stay"
+            )
 
 
 def _near(name: str, names: Sequence[str]) -> str:

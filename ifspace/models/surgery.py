@@ -59,8 +59,24 @@ from ifspace.values import MAX_SIDE, choice, counted
 Names = Annotated[tuple[str, ...], Between(1)]
 
 
+class PlainStep:
+    """A step whose fields are its JSON values: the base of dataclasses."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the step as JSON values."""
+        values: dict[str, Any] = to_plain(self)
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Return the step that `to_json` wrote. Raises: SettingError."""
+        return from_plain(cls, values, where)
+
+
 @dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(PlainStep):
     """Remove the unit that consists of the modules `names`; its input and output have one shape.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU())
@@ -83,19 +99,9 @@ class Remove:
         for name in self.names:
             model.set_submodule(name, _in_mode_of(nn.Identity(), model.get_submodule(name)))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the step as JSON values."""
-        values: dict[str, Any] = to_plain(self)
-        return values
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        """Return the step that `to_json` wrote. Raises: SettingError."""
-        return from_plain(cls, values, where)
-
 
 @dataclass(frozen=True, slots=True)
-class Append:
+class Append(PlainStep):
     """Put `count` units like the unit `like`, with fresh weights, behind the unit `behind`.
 
     `channels`: the width of the copies, which then have no stride; None if the unit that is copied
@@ -146,16 +152,6 @@ class Append:
             parts += copy.values()
         model.set_submodule(self.behind[-1], _in_mode_of(nn.Sequential(*parts), last))
         return copies
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the step as JSON values."""
-        values: dict[str, Any] = to_plain(self)
-        return values
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        """Return the step that `to_json` wrote. Raises: SettingError."""
-        return from_plain(cls, values, where)
 
 
 @dataclass(frozen=True, slots=True)

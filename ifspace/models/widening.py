@@ -23,9 +23,8 @@ from torch.utils._pytree import tree_leaves
 from ifspace.errors import SettingError
 from ifspace.models.channel_groups import Axis, ChannelGroup, Channels
 from ifspace.models.narrowing import ChangedNumber, check_size, count_anew, tensors_of
-from ifspace.models.surgery import copy_of_network
+from ifspace.models.surgery import PlainStep, copy_of_network
 from ifspace.models.tracing import evaluated
-from ifspace.serialize import from_plain, to_plain
 
 Ints = npt.NDArray[np.int64]
 # How far the outputs of a widened network may be from those before, over the greatest of them.
@@ -46,7 +45,7 @@ class WidenedTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Widen:
+class Widen(PlainStep):
     """Add channels: `tensors` get more elements along axes, `numbers` of modules change.
 
     `sources`: along an axis which element stands where, or -1 - n for a copy of element n. Tensors
@@ -99,16 +98,6 @@ class Widen:
         kept = [place for place in self.sources[source] if place >= 0]
         copied = all(-1 - place < len(kept) for place in self.sources[source] if place < 0)
         return len(kept) if copied and kept == list(range(len(kept))) else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the step as JSON values."""
-        values: dict[str, Any] = to_plain(self)
-        return values
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        """Return the step that `to_json` wrote. Raises: SettingError."""
-        return from_plain(cls, values, where)
 
 
 def _widen(tensor: Tensor, axis: int, sources: Sequence[int], is_read: bool) -> None:
