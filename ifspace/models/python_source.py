@@ -29,6 +29,8 @@ from ifspace.storage import replacing
 WEIGHTS_SUFFIX: Final = ".pt"
 NAME: Final = "Network"
 _VALUE: Final = "ifspace_value"
+# Modules of Python that calls are of.
+_PYTHON: Final = ("builtins", "_operator", "operator", "math")
 # Functions whose argument says whether the network is in training, and its place.
 _TRAINING: Final[dict[Any, int]] = {
     nn.functional.batch_norm: 5,
@@ -196,15 +198,21 @@ def _imports(name: str, value: Any, text: str) -> Iterator[str]:
         yield "from torch import device"
     elif name == "NoneType":
         yield "from types import NoneType"
-    elif getattr(value, "__module__", None) in ("builtins", "_operator", "operator", "math"):
+    elif getattr(value, "__module__", None) in _PYTHON:
         module = "operator" if value.__module__ == "_operator" else value.__module__
         if module != "builtins" or name != value.__name__:
             yield f"from {module} import {value.__name__} as {name}"
     elif name not in ("fx_pytree", "pytree"):
-        module = str(getattr(value, "__module__", ""))
-        if module.partition(".")[0] != "torch":
+        if not _is_importable(value):
+            module = getattr(value, "__module__", "")
             raise _untraceable(f"it calls {module}.{getattr(value, '__name__', name)}")
-        yield f"from {module} import {value.__name__} as {name}"
+        yield f"from {value.__module__} import {value.__name__} as {name}"
+
+
+def _is_importable(function: Any) -> bool:
+    """Return whether a file of plain torch can have a function: one of Python or of torch."""
+    module = str(getattr(function, "__module__", "torch"))
+    return module.partition(".")[0] in (*_PYTHON, "torch")
 
 
 class _Blocks:
@@ -386,7 +394,9 @@ class _Tracer(fx.Tracer):
     def create_proxy(
         self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **names: Any
     ) -> Any:
-        """Write down a call, and run it."""
+        """Write down a call, and run it; look into functions of other packages (`fx.wrap`)."""
+        if kind == "call_function" and not _is_importable(target):
+            return target(*args, **kwargs)
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **names)
         node = proxy.node
         self._runs = True

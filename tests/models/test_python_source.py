@@ -153,6 +153,28 @@ class Branching(nn.Module):
         return self.conv(x) if x.sum() > 0 else x
 
 
+@torch.fx.wrap
+def dropped_path(x: Tensor, training: bool) -> Tensor:
+    """A function of another package that hides itself from torch.fx, as stochastic depth does."""
+    return 0 * x if training else x + 1
+
+
+class Wrapped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropped_path(self.conv(x), self.training)
+
+
+def test_functions_of_other_packages_are_looked_into() -> None:
+    model, x = Wrapped().eval(), torch.randn(2, *SIZE)
+    parts = source_of(model)
+    assert "dropped_path" not in parts["source"]
+    torch.testing.assert_close(parts["network"](x), model.conv(x) + 1)
+
+
 def test_a_network_that_cannot_be_written_down_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(KernelError, match=r"^no Python source of this network: got ") as raised:
         save_source(Branching(), torch.randn(1, *SIZE), tmp_path / "net.py")
