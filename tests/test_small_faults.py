@@ -512,15 +512,32 @@ def test_a_network_of_a_file_is_read_beside_the_file_it_was_saved_to(
     path = tmp_path / "net.safetensors"
     monkeypatch.chdir(code.parent)
     with pytest.raises(
-        NetworkFileError, match=r"no file .*; when it was saved it was code/mine\.py"
+        NetworkFileError, match=r"no file .*; when it was saved it was code/mine\.py, .*: move that"
     ):
         load(path, trust_code=True)
     check_same(path, code)
+    check_same(path.rename(code.parent / "moved.safetensors"))
     save(saved, code.parent / "net.safetensors")
     monkeypatch.chdir("/")
     # What was loaded can be saved and loaded again.
     save(check_same(code.parent / "net.safetensors"), code.parent / "again.safetensors")
     check_same(code.parent / "again.safetensors")
+
+
+def test_a_network_that_is_saved_away_from_its_code_says_where_it_is_loaded(
+    run: Callable, write: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        "from torch import nn\ndef make():\n"
+        "    return nn.Sequential(*(nn.Conv2d(c, 16, 3, padding=1) for c in (3, 16)))",
+        "code/mine.py",
+    )
+    monkeypatch.chdir(tmp_path)
+    block = ("--input", "3x8x8", "--block", "DW+PW", "--blocks-only", "--save")
+    note = f"move it beside {tmp_path}/code/mine.py: that file is run, with --trust-code"
+    ended = run("optimize", "code/mine.py:make", *block, "net.safetensors")
+    assert (ended.status, ended.err.count(note)) == (0, 1)
+    assert run("optimize", "code/mine.py:make", *block, "code/net.safetensors").err.count(note) == 0
 
 
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])

@@ -215,7 +215,7 @@ class _Code:
                 got=f"no file {file}",
                 allowed="that file there, its path as code, or load(path, into=model)",
                 remedy=f"when it was saved it was {source.rpartition(':')[0]}, seen from the "
-                "network's file",
+                "network's file: move that beside it",
             )
         if not self.trusted:
             raise _untrusted(name, f"{file}, which would be run")

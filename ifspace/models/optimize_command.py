@@ -1,6 +1,6 @@
 """`ifspace optimize`: a real network with better stages, and blocks for its convolutions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -425,6 +425,8 @@ def command(
             output.note(f"saved: {save}{beside}, {after.params:,} parameters")
             if save.suffix.lower() == SAVED:
                 output.note(_names_note(start, network, save))
+                for note in _code_notes(network, save):
+                    output.note(note)
         saved = save if after is not None else None
         report = OptimizationReport(source, optimization, saved, options["dry_run"])
         if saved is not None:
@@ -503,6 +505,15 @@ def _plan_note(optimization: "Optimization", plan: str, save: Path) -> str:
         recipe = optimization.recipe.save(save)
         text += f"; recipe of training: {recipe}, for ifspace.models.parameter_groups"
     return text
+
+
+def _code_notes(network: "EditedNetwork", save: Path) -> Iterator[str]:
+    """Yield that a network which was saved is loaded beside the Python file it was made from."""
+    from ifspace.models.sources import code_file
+
+    file = None if network.edits.source is None else code_file(network.edits.source)
+    if file is not None and file.resolve().parent != save.resolve().parent:
+        yield f"to load {save.name}, move it beside {file}: that file is run, with --trust-code"
 
 
 def _names_note(start: "EditedNetwork", network: "EditedNetwork", save: Path) -> str:
