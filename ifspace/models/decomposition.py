@@ -23,7 +23,7 @@ from ifspace.latency import Latency, LatencySource, bench_command, shape_text
 from ifspace.memory import DEFAULT_DTYPE, Schedule, bytes_of
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import ImageSize, LiveSchedule, Trace
-from ifspace.models.plan_file import PlannedBlock, plan_error
+from ifspace.models.plan_file import PlannedBlock, over_budgets, plan_error
 from ifspace.models.replaceable import (
     CLASSIFIER,
     LEAST_CHANNELS,
@@ -45,7 +45,7 @@ from ifspace.nn.checks import check_seed, wrong_type
 from ifspace.nn.network import seeded
 from ifspace.reach import field_after
 from ifspace.stages.joint import ORDERS as JOINT_ORDERS
-from ifspace.stages.problem import CHEAPEST, amounts_text, budgets_error
+from ifspace.stages.problem import CHEAPEST, budgets_error
 from ifspace.stages.problem import Blocks as Blocks
 from ifspace.stages.problem import Budgets as Budgets
 from ifspace.stages.replacement import (
@@ -571,19 +571,8 @@ def planned_decomposition(
     if times is not None:
         network_ms = search.network_ms or times[0].ms
         amounts["latency_ms"] = network_ms - times[0].ms + times[1].ms
-    over = {
-        name: amounts[name]
-        for name, limit in plan.budgets.limits.items()
-        if amounts.get(name, limit) > limit
-    }
-    if over:
-        raise SettingError.because(
-            "a plan over its budgets",
-            got=amounts_text(over),
-            allowed=amounts_text({name: plan.budgets.limits[name] for name in over}),
-            remedy="take cheaper blocks in the plan, or raise the budget",
-            argument=next(iter(over)),
-        )
+    if error := over_budgets(amounts, plan.budgets.limits):
+        raise error
     return plan
 
 

@@ -36,6 +36,7 @@ from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace, TracedLayer
 from ifspace.models.latencies import layer_latency
+from ifspace.models.plan_file import over_budgets
 from ifspace.models.recipe import Recipe
 from ifspace.models.replaceable import ReplaceableConv, replaceable_convs
 from ifspace.models.surgery import Remove, Replace, copy_of_network, modules_of_unit
@@ -151,6 +152,9 @@ class Redesign:
     def budgets_error(self) -> SettingError:
         """Return the error for budgets that nothing keeps."""
         limits = self.budgets.limits
+        error = over_budgets(self.answer.least, limits) if self.is_planned else None
+        if error is not None:
+            return error
         follow = {name: x for name, x in self.limits.items() if name not in limits}
         return budgets_error("design", self.answer, limits, "raise the budget", follow=follow)
 

@@ -554,9 +554,11 @@ def check_combination(options: Mapping[str, Any]) -> None:
             not blocks and not front and not options["joint"],
             [
                 *present(*(name for name in _FOR_BLOCKS if not widths or name not in _OF_BOTH)),
-                "no block",
+                *(widths[:1] or ["no block"]),
             ],
-            "--block, --blocks or --cheapest, or a budget, beside them",
+            "--joint, which chooses blocks too, instead of it"
+            if widths
+            else "--block, --blocks or --cheapest, or a budget, beside them",
         ),
         (
             options["plan"] is not None,

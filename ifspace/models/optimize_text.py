@@ -114,6 +114,7 @@ _COLUMNS: Final = (
     "behind",
     "count",
     "peak_bytes",
+    "before",
 )
 
 
@@ -779,6 +780,8 @@ def _share_facts(optimization: Optimization) -> Facts:
         "budget",
         [
             f"{float(100 * part):g}% of now: {amounts_text({name: limits[name]})}"
+            # Of widths a budget of the network is one of its layers, in the same proportion.
+            + " of the layers" * (name == "latency_ms" and optimization.design is not None)
             for name, part in budgets.shares
             if name in limits
         ],
@@ -882,6 +885,12 @@ def _rows(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for name in ("params", "macs"):
             row[f"{name}_before"], row[name] = replacement[name]
         yield row | (replacement["fit"] or {})
+    for change in values["changes"]:
+        before, after = change["layers"]
+        row = {"what": "changed", "name": change["name"], "block": after, "before": before}
+        for name in ("params", "macs"):
+            row[f"{name}_before"], row[name] = change[name]
+        yield row
     for name in values["kept"]:
         yield {"what": "kept", "name": name}
     for conv in values["skipped"]:

@@ -9,14 +9,16 @@ whose entries the first of the `layers` and `after` count, the units that are `r
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from os import fspath
 from pathlib import Path
 from typing import Any, Final
 
 from ifspace.block import Block
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
+from ifspace.stages.problem import amounts_text
 from ifspace.storage import read_bytes, reason
 
 _KEY: Final = '"replaced"'
@@ -171,6 +173,22 @@ def _unreadable(path: Path, got: str) -> SettingError:
         allowed="the JSON that `ifspace optimize --dry-run --out FILE.json` writes",
         remedy="write it with --dry-run",
         argument="plan",
+    )
+
+
+def over_budgets(
+    amounts: Mapping[str, int | Fraction], limits: Mapping[str, int | Fraction]
+) -> SettingError | None:
+    """Return the error of a plan with these amounts; None where it keeps its budgets."""
+    over = {name: x for name, x in amounts.items() if name in limits and x > limits[name]}
+    if not over:
+        return None
+    return SettingError.because(
+        "a plan over its budgets",
+        got=amounts_text(over),
+        allowed=amounts_text({name: limits[name] for name in over}),
+        remedy="take cheaper blocks or fewer channels in the plan, or raise the budget",
+        argument=next(iter(over)),
     )
 
 

@@ -1,5 +1,6 @@
 """`ifspace optimize` with widths: what it prints, saves and refuses."""
 
+import csv
 import json
 from collections.abc import Callable
 from copy import deepcopy
@@ -47,6 +48,7 @@ def test_a_narrower_network_is_saved_and_loaded_again(run: Callable) -> None:
         ("--widths-only", 2),
         ("--widths-only --params 7k --cheapest", 2),
         ("--widths-only --params 7k --moves 1", 2),
+        ("--widths-only --params 7k --classifier", 2),
         ("--params 7k --importance l1", 2),
         ("--widths-only --params 7k --importance l3", 2),
         ("--widths-only --params 7k --importance scores.csv", 2),
@@ -106,7 +108,16 @@ def test_widths_depths_and_blocks_together(run: Callable, snapshot: SnapshotAsse
     assert names[group["layers"][0]] == 12
     assert {x["name"]: x["block"] for x in other["design"]["blocks"]}["6.0"] == "DW+PW"
     assert params(load("other.safetensors", trust_code=True)) == other["after"]["params"]
-    assert run(*OWN, "--plan", "edited.json", "--params", "1k").status == 3
+    over = run(*OWN, "--plan", "edited.json", "--params", "1k")
+    assert over.status == 3
+    amounts = f"got {other['after']['params']:,} parameters; allowed: 1,000 parameters"
+    assert f"a plan over its budgets: {amounts}" in over.err
+    # As CSV a row for each layer that changes.
+    table = run(*OWN, "--plan", "edited.json", "--format", "csv").out.splitlines()
+    rows = [row for row in csv.DictReader(table) if row["what"] == "changed"]
+    assert [(row["name"], int(row["params_before"]), int(row["params"])) for row in rows] == [
+        (change["name"], *change["params"]) for change in other["changes"]
+    ]
     group["after"], errors = 7.5, []
     for key, value in (("groups", 7.5), ("blocks", "GPW(3)"), ("removed", ["stem"])):
         wrong = deepcopy(report)
