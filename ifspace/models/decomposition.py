@@ -571,8 +571,9 @@ def planned_decomposition(
     if times is not None:
         network_ms = search.network_ms or times[0].ms
         amounts["latency_ms"] = network_ms - times[0].ms + times[1].ms
-    if error := over_budgets(amounts, plan.budgets.limits):
-        raise error
+    above = over_budgets(amounts, plan.budgets.limits)
+    if above is not None:
+        raise above
     return plan
 
 

@@ -152,9 +152,9 @@ class Redesign:
     def budgets_error(self) -> SettingError:
         """Return the error for budgets that nothing keeps."""
         limits = self.budgets.limits
-        error = over_budgets(self.answer.least, limits) if self.is_planned else None
-        if error is not None:
-            return error
+        above = over_budgets(self.answer.least, limits) if self.is_planned else None
+        if above is not None:
+            return above
         follow = {name: x for name, x in self.limits.items() if name not in limits}
         return budgets_error("design", self.answer, limits, "raise the budget", follow=follow)
 
