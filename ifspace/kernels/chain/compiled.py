@@ -24,11 +24,11 @@ from llvmlite import binding as llvm
 from ifspace.kernels.chain import translation
 from ifspace.kernels.chain.translation import Function, Translation
 
-SECONDS: Final = 3
+SECONDS: Final = 2
 REMEDY: Final = "set NUMBA_CACHE_DIR"
 SYMBOL: Final = "ifspace_entry"
 DIGEST: Final = 32
-LEVEL: Final = 3  # of LLVM's optimisation
+LEVEL: Final = 2  # of LLVM's optimisation; the next takes half as long again, for the same speed
 HALF_PRECISION: Final = ("__extendhfsf2", "__truncsfhf2")
 LIBGCC: Final = "libgcc_s.so.1"
 _log: Final = logging.getLogger("ifspace")

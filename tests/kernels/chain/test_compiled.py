@@ -55,7 +55,7 @@ def seconds_of(process: "subprocess.Popen[str]") -> tuple[float, str]:
 def test_first_processes_compile_and_the_next_ones_load(tmp_path: Path) -> None:
     """Two at once that compile, and one that loads, in a fraction of the processor time."""
     cold = [seconds_of(process) for process in [first_call(tmp_path) for _ in range(2)]]
-    assert "ifspace: compiling CPU kernel run, once, about 3 s\n" in {note for _, note in cold}
+    assert "ifspace: compiling CPU kernel run, once, about 2 s\n" in {note for _, note in cold}
     (path,) = tmp_path.rglob("run-*")
     assert path.suffix == ".o"
     seconds, note = seconds_of(first_call(tmp_path))
@@ -83,7 +83,7 @@ def use(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
-COMPILES = "ifspace: compiling CPU kernel clear, once, about 3 s"
+COMPILES = "ifspace: compiling CPU kernel clear, once, about 2 s"
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_without_a_folder_every_process_compiles(
     for _ in range(2):
         assert use(caplog) == [
             "ifspace: compiling CPU kernel clear in every process, for no folder takes it "
-            "(set NUMBA_CACHE_DIR), about 3 s"
+            "(set NUMBA_CACHE_DIR), about 2 s"
         ]
 
 
@@ -258,6 +258,6 @@ def test_every_processor_multiplies_vectors(
 ) -> None:
     """None calls a function of the C library for each number, and none computes them singly."""
     text = assembly(entry, triple, name)
-    assert len(re.findall(instruction, text)) > 150
+    assert len(re.findall(instruction, text)) > 50
     assert re.findall(r"\b(?:fmaf?|floorf?|expf?)(?:@PLT)?$", text, re.MULTILINE) == []
     assert re.findall(r"\b(?:vfmadd\w+ss|v?mulss|fmadd)\s", text) == []
