@@ -210,10 +210,16 @@ class _Finder:
 
     def _continues(self, before: Sequence[Node], part: Sequence[Node]) -> bool:
         last, first = before[-1], part[0]
-        between = self._trace.nodes[last.index + 1 : first.index + 1]
-        if len(part) > 1 or any(node.changes_size for node in between):
+        between = self._trace.nodes[last.index + 1 : part[-1].index + 1]
+        # A block in the place of a layer continues as that did; blocks of a stage do not.
+        blocks = [self._block_of(_name(node)) for node in (last, first)]
+        outer = _name(first) if blocks[1] is None else blocks[1]
+        if not all(within(_name(node), outer) for node in part):
             return False
-        if any(node.scope != last.scope and self._is_in_block(node) for node in (last, first)):
+        if any(node.changes_size for node in between) or None not in blocks:
+            return False
+        place = outer.rpartition(".")[0]
+        if place != last.scope and self._is_in_block(place):
             return False
         if self._layers_above(first, {last.index}) != {last.index}:
             return False
@@ -235,9 +241,13 @@ class _Finder:
         size = self._trace.nodes[unit.output].size
         return propagation.field(unit.output, size).channels < propagation.channels
 
-    def _is_in_block(self, node: Node) -> bool:
-        """Return whether a layer lies in a module that joins feature maps."""
-        return any(self._types.get(name) in self._joining for name in _ancestry(_name(node)))
+    def _is_in_block(self, name: str) -> bool:
+        """Return whether a module joins feature maps, or lies in one that does."""
+        return any(self._types.get(outer) in self._joining for outer in _ancestry(name))
+
+    def _block_of(self, name: str) -> str | None:
+        """Return the name of the block that a layer lies in."""
+        return next((x for x in _ancestry(name) if self._types.get(x) is BlockModule), None)
 
     def _unit(self, layers: Sequence[Node]) -> Unit:
         names = self._lifted([_name(node) for node in layers])

@@ -11,7 +11,9 @@ from models.zoo import ZOO, on_meta
 from small_networks import BasicBlock
 from torch import Tensor, nn
 
+import ifspace
 from ifspace.models.graph import Op
+from ifspace.models.surgery import Replace
 from ifspace.models.tracing import trace
 from ifspace.models.units import (
     TracedStage,
@@ -20,7 +22,7 @@ from ifspace.models.units import (
     units_of,
     within,
 )
-from ifspace.nn import named_network
+from ifspace.nn import build, named_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,6 +74,18 @@ def test_consecutive_layers_are_a_unit_until_all_channels_are_seen() -> None:
         nn.Conv2d(8, 8, 1, groups=4), nn.ChannelShuffle(4), conv(8, 8, groups=2), conv(8, 8)
     )
     assert [unit.nodes for unit in units_in(shuffled, (8, 6, 6))] == [(1, 3), (4,)]
+
+
+def test_a_block_continues_the_unit_of_the_layer_that_it_replaces() -> None:
+    convs = nn.Sequential(conv(8, 16), *depthwise(16, 32), nn.Conv2d(32, 8, 1))
+    before = names(convs, (8, 9, 9))
+    at = next(n for n, part in enumerate(convs) if getattr(part, "out_channels", 0) == 32)
+    Replace(f"{at}", ifspace.Block.parse("GPW(4)+SH(4)+GPW(4)").at(16, 32)).apply(convs)
+    assert names(convs, (8, 9, 9)) == before
+    assert len(before) == 3
+    # Blocks of a stage, each short of channels, stay units of their own.
+    short = [build("DW+GPW(4)", 16) for _ in range(2)]
+    assert names(nn.Sequential(conv(8, 16), *short), (8, 9, 9)) == ["0", "1", "2"]
 
 
 def test_a_run_ends_at_a_pool() -> None:
