@@ -645,7 +645,7 @@ class _Tables:
     ) -> Fraction | None:
         """Return the time of all calls; none where that of the layer as it is is not known."""
         source = self.parts_of.source
-        if source is None or conv.is_linear:
+        if source is None or conv.layer.is_linear:
             return Fraction(0)
         block = sized or conv.at(conv.block.block, c_in, c_out)
         time = latency_of_calls(conv, block, source)
