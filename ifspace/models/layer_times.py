@@ -2,13 +2,14 @@
 
 What a layer takes is not proportional to its channels, and a search over widths asks for thousands
 of pairs of them. So plain and depthwise layers are timed at some numbers of channels, each at most
-half as many again as the one before, and in between the times are interpolated. A block is timed
-where its channels are the nearest power of 2 that its groups divide, and takes as much more or less
-as it has more or fewer weights.
+half as many again as the one before, and in between the times are interpolated. So are those of
+blocks and grouped layers, which are timed at powers of 2. One whose groups do not divide those
+around it is timed at the nearest that they divide, and takes as much more or less as it has more or
+fewer weights.
 """
 
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import log2
@@ -23,6 +24,8 @@ from ifspace.models.measuring import Measurer
 CHANNELS: Final = tuple(
     channels for power in range(3, 15) for channels in (2**power, 3 * 2 ** (power - 1))
 )
+# Those of blocks and grouped layers, of which there are many.
+POWERS: Final = CHANNELS[::2]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,22 +66,22 @@ class LayerTimes:
     def find(self, block: SizedBlock, side: int, stride: int = 1) -> Latency | None:
         """Return the latency of a block at the side that it writes, None where it does not run."""
         (layer, *more) = block.layers
-        if more or layer.layer.groups is not None:
-            near = _near(block)
-            ms = self.measurer.block_ms(near, side, stride)
-            return _latency(None if ms is None else ms * Fraction(block.params, near.params))
-        inputs, outputs = _around(block.channels), _around(block.out_channels)
-        if not layer.conv.mixing:  # one number of channels
+        is_block = bool(more) or layer.layer.groups is not None
+        inputs, outputs = (
+            _around(count, POWERS if is_block else CHANNELS)
+            for count in (block.channels, block.out_channels)
+        )
+        if not any(layer.conv.mixing for layer in block.layers):  # one number of channels
             corners = {(c, c): share for c, share in inputs.items()}
         else:
             corners = {(a, b): p * q for a, p in inputs.items() for b, q in outputs.items()}
+        if not all(_fits(block, *corner) for corner in corners):
+            near = _near(block)
+            ms = self.measurer.block_ms(near, side, stride)
+            return _latency(None if ms is None else ms * Fraction(block.params, near.params))
         total = Fraction(0)
         for (c_in, c_out), share in corners.items():
-            try:
-                sized = block.block.at(c_in, c_out)
-            except IfspaceError:
-                return None
-            ms = self.measurer.block_ms(sized, side, stride)
+            ms = self.measurer.block_ms(block.block.at(c_in, c_out), side, stride)
             if ms is None:
                 return None
             total += share * ms
@@ -130,15 +133,23 @@ def _latency(ms: Fraction | None) -> Latency | None:
     return None if ms is None else Latency.of(ms)
 
 
-def _around(channels: int) -> dict[int, Fraction]:
+def _fits(block: SizedBlock, c_in: int, c_out: int) -> bool:
+    """Return whether a block can have these numbers of channels."""
+    try:
+        return block.block.at(c_in, c_out).params > 0
+    except IfspaceError:
+        return False
+
+
+def _around(channels: int, timed: Sequence[int]) -> dict[int, Fraction]:
     """Return the numbers of channels around a number that are timed, with their shares.
 
-    >>> _around(64), _around(20), _around(3)
+    >>> _around(64, CHANNELS), _around(20, CHANNELS), _around(3, CHANNELS)
     ({64: Fraction(1, 1)}, {16: Fraction(1, 2), 24: Fraction(1, 2)}, {3: Fraction(1, 1)})
     """
-    place = bisect_left(CHANNELS, channels)
-    if not 0 < place < len(CHANNELS) or CHANNELS[place] == channels:
+    place = bisect_left(timed, channels)
+    if not 0 < place < len(timed) or timed[place] == channels:
         return {channels: Fraction(1)}
-    low, high = CHANNELS[place - 1 : place + 1]
+    low, high = timed[place - 1 : place + 1]
     share = Fraction(channels - low, high - low)
     return {low: 1 - share, high: share}

@@ -380,6 +380,9 @@ def _with_times(
     if done.network is None or done.after is None or done.network.edits.image is None:
         return done
     before_ms, after_ms = (known_latency(report, source).ms for report in (done.before, done.after))
+    if done.design is not None and "latency_ms" in done.design.after:
+        # Blocks are timed as a whole there, not layer by layer.
+        before_ms, after_ms = (x["latency_ms"] for x in (done.design.before, done.design.after))
     times = measure.network_times(start.model, done.network.model, done.network.edits.image)
     measured = MeasuredNetworks(
         (start_ms, start_ms * after_ms / before_ms if before_ms else start_ms),

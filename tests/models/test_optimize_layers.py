@@ -454,6 +454,9 @@ def test_widths_are_timed_here(
         latency = LayerTimes(measurer).find(Block.parse(text).at(c_in, c_out), 4)
         assert latency is not None
         assert (10**6 * latency.ms).denominator == 1  # whole nanoseconds, as solvers count
+    # Time that does not depend on the channels stays what it is between those that are timed.
+    block = Block.parse("GPW(4)+SH(4)+GPW(4)").at(48, 96)
+    assert LayerTimes(measurer).find(block, 4) == Latency(Fraction(1, 8))
     monkeypatch.setattr(
         "ifspace.models.measuring.Measurer.block_ms",
         lambda _, sized, side, __=1: Fraction(sized.params * side**2, 10**4),
