@@ -83,7 +83,7 @@ def test_the_least_peak_is_named_where_none_keeps_the_budget(run: Callable) -> N
     ("value", "dtype", "message"),
     [
         ("256k", None, "peak memory without the type of the feature maps: got 256k bytes"),
-        ("256kb", "fp32", "peak_memory is no number of bytes: got '256kb'; allowed: bytes such"),
+        ("256kb", "fp32", "peak_memory is no number of bytes: got '256kb'; allowed: bytes above 0"),
         ("256KB", "fp32", "k, M and G stand for powers of 1,000, KiB, MiB and GiB for powers"),
         ("0.25", "fp32", "is no number of bytes"),
         ("256 elements", "fp32", "is no number of bytes"),
