@@ -32,7 +32,7 @@ def wrong_type(argument: str, value: Any, allowed: str, remedy: str) -> SettingE
     )
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of the message of another library's error."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 

@@ -39,7 +39,7 @@ def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]
     Raises: DeviceError if packages are missing; OutputError for a path that does not end in .onnx
         or cannot be written; SettingError for arguments that are no module or no tensor, or are on
         the meta device; KernelError for an example without images, or one that the module does not
-        take.
+        take, and for what torch.onnx does not translate.
     """
     module = unwrapped(module)
     _check_arguments(module, example, path)
@@ -61,14 +61,17 @@ def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]
         )
     program = exported(module, example)
     with replacing(path) as temporary, _without_noise():
-        written = torch.onnx.export(
-            program,
-            dynamo=True,
-            verbose=False,
-            input_names=["x"],
-            output_names=["y"],
-            dynamic_shapes=({0: "batch"},),
-        )
+        try:
+            written = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=["x"],
+                output_names=["y"],
+                dynamic_shapes=({0: "batch"},),
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise _not_in_onnx(error) from error
         # With nothing written `replacing` raises.
         if written is not None:
             written.model.metadata_props[BLOCKS_KEY] = json.dumps(list(_blocks_in(module)))
@@ -88,6 +91,20 @@ def _blocks_in(module: nn.Module) -> Iterator[dict[str, Any]]:
                 "bottleneck": None if bottleneck is None else str(bottleneck),
                 "stride": part.stride,
             }
+
+
+def _not_in_onnx(error: Exception) -> KernelError:
+    """Return the error of a module that torch.onnx does not translate, with the first cause."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return KernelError.because(
+        "torch.onnx does not translate this module",
+        got=f"{type(cause).__name__}: {first_line(cause)}",
+        allowed="modules whose operators ONNX has, for any number of images",
+        remedy="save it as .pt2, .safetensors or .py",
+        argument="module",
+    )
 
 
 def exported(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ifspace.errors import DeviceError, OutputError
+from ifspace.errors import DeviceError, KernelError, OutputError
 from ifspace.nn import FOG, MOBILENET, build, export_onnx, fuse
 from ifspace.nn.export import exported
 
@@ -113,6 +113,19 @@ def test_a_path_that_cannot_be_written_raises_and_the_older_file_is_kept(tmp_pat
         export_onnx(module, torch.ones(1, 8, 4, 4), older)
     assert older.read_text() == "older"
     assert [path.name for path in tmp_path.iterdir()] == ["block.onnx"]
+
+    def translates_not(*_, **__):
+        try:
+            raise ValueError("only 4D queries\nand a trace")
+        except ValueError as error:
+            raise torch.onnx.errors.OnnxExporterError("step 3/3\nof many") from error
+
+    monkeypatch.setattr(torch.onnx, "export", translates_not)
+    with pytest.raises(
+        KernelError, match=r"^torch.onnx .* this module: got ValueError: only 4D queries; [^\n]*$"
+    ):
+        export_onnx(module, torch.ones(1, 8, 4, 4), older)
+    assert older.read_text() == "older"
 
 
 def test_only_the_named_warnings_of_torch_are_suppressed(tmp_path, monkeypatch, caplog):
