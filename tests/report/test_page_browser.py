@@ -179,6 +179,33 @@ def test_texts_of_charts_stay_within_them(show: Any, record: Path) -> None:
     assert texts_over_the_edge(page) == []
 
 
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["1280", "400"])
+@pytest.mark.parametrize("across", ["params", "layers"])
+def test_labels_of_points_overlap_neither_labels_nor_points(
+    show: Any, record: Path, size: dict[str, int], across: str
+) -> None:
+    page = show(record, size)
+    page.select_option("#x-axis", across)
+    page.select_option("#y-axis", "acts")
+    page.wait_for_selector("#plane svg .mark-text.role-mark text", state="attached")
+    boxes = page.evaluate(
+        """() => ["#plane svg .mark-text.role-mark text", "#plane svg .points_marks path"].map(
+          (which) => [...document.querySelectorAll(which)]
+            .filter((mark) => mark.textContent || mark.tagName === "path")
+            .filter((mark) => mark.checkVisibility({ checkOpacity: true }))
+            .map((mark) => mark.getBoundingClientRect())
+            .map(({ left, right, top, bottom }) => [left, right, top, bottom]))"""
+    )
+    labels, points = boxes
+    assert labels
+    assert points
+    for number, label in enumerate(labels):
+        for other in labels[:number] + points:
+            across_both = min(label[1], other[1]) - max(label[0], other[0])
+            down_both = min(label[3], other[3]) - max(label[2], other[2])
+            assert across_both < 2 or down_both < 4  # the box of a text is higher than its letters
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_enough_contrast(show: Any, small: Path, scheme: str) -> None:
     """Text has a contrast of 4.5 to 1 and more, as WCAG 2 asks for."""

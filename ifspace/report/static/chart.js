@@ -27,10 +27,12 @@ function theme(width) {
 
 const EMBED = { actions: false, renderer: "svg" };
 
-async function embed(place, spec) {
+// `patch` changes what Vega-Lite makes of the specification, for what it has no word for.
+async function embed(place, spec, patch = (vega) => vega) {
   if (place.view) place.view.finalize();
   const inner = place.querySelector(".vega");
-  const { view } = await vegaEmbed(inner, spec, { ...EMBED, config: theme(inner.clientWidth) });
+  const options = { ...EMBED, patch, config: theme(inner.clientWidth) };
+  const { view } = await vegaEmbed(inner, spec, options);
   place.view = view;
   return view;
 }
@@ -92,6 +94,7 @@ function pointsOf(designs, x, y) {
         count: point.designs.length,
         standing: standing(best),
         label: best.known ? shortName(best) : "",
+        rank: rank[standing(best)],
         short: point.designs.every(isShort),
         places: point.designs.map((design) => design.place),
       };
@@ -147,19 +150,22 @@ function axisOf(measure, values) {
   };
 }
 
-// A label stands where there is more room, right of its point or left, and is no longer than that.
-function labels(at, side) {
-  const { domain, type } = at.x.scale;
-  const where = type === "log" ? Math.log : (value) => value;
-  const middle = (where(domain[0]) + where(domain[1])) / 2;
-  const place = type === "log" ? "log(datum.x)" : "datum.x";
-  return {
-    data: { name: "points" },
-    transform: [{ filter: `${place} ${side === "left" ? "<=" : ">"} ${middle}` }],
-    mark: { type: "text", align: side, dx: side === "left" ? 10 : -10, dy: -8, fontSize: 11.5,
-      limit: { expr: "width / 2 - 10" }, aria: false },
-    encoding: { ...at, text: { field: "label" } },
+// Labels stand beside their points, on no point and on no other label: one that has no room, or
+// stands for less than those around it, is left out.
+function labelled(vega) {
+  const sides = ["right", "left", "top", "bottom", "top-right", "top-left", "bottom-right",
+    "bottom-left"];
+  const words = {
+    text: { field: "datum.label" }, fill: { value: colour("--ink") }, fontSize: { value: 11.5 },
+    font: { value: "system-ui, sans-serif" }, limit: { signal: "width / 2 - 10" },
   };
+  const place = {
+    type: "label", size: { signal: "[width, height]" }, anchor: sides, offset: [3],
+    sort: { field: "datum.datum.rank" },
+  };
+  const marks = { type: "text", from: { data: "points_marks" }, interactive: false, aria: false };
+  vega.marks.push({ ...marks, encode: { update: words }, transform: [place] });
+  return vega;
 }
 
 function planeSpec(points, x, y, picked) {
@@ -183,6 +189,7 @@ function planeSpec(points, x, y, picked) {
         encoding: { ...at, color: { value: colour("--accent") } },
       },
       {
+        name: "points",
         data: { name: "points", values: points },
         params: [{ name: "brush", select: { type: "interval", encodings: ["x", "y"] } }],
         mark: { type: "point", filled: true, opacity: 0.85, cursor: "pointer" },
@@ -210,8 +217,6 @@ function planeSpec(points, x, y, picked) {
           ],
         },
       },
-      labels(at, "left"),
-      labels(at, "right"),
       {
         data: { name: "picked", values: picked },
         mark: { type: "point", size: 260, strokeWidth: 2, filled: false, aria: false },
@@ -250,7 +255,8 @@ class Plane {
       return;
     }
     this.said.textContent = "";
-    const view = await embed(this.place, planeSpec(this.points, x, y, this.pickedPoints()));
+    const view = await embed(this.place, planeSpec(this.points, x, y, this.pickedPoints()),
+      labelled);
     if (number !== this.drawn) return;
     this.view = view;
     view.addEventListener("click", (event, item) => {
