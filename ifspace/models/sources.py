@@ -335,8 +335,22 @@ def _maker(name: str, image: ImageSize, classes: int | None) -> Maker:
         got=repr(name),
         allowed=_forms(),
         argument="model",
-        remedy=nearest(prefix.lower(), PACKAGES, "write a file as FILE.py:FACTORY"),
+        remedy=_as_file(prefix, rest)
+        or nearest(prefix.lower(), PACKAGES, "write a file as FILE.py:FACTORY"),
     )
+
+
+def _as_file(module: str, factory: str) -> str:
+    """Return how the file of a module's dotted name is written; "" if there is no such file.
+
+    The module is looked for from the current folder, as `python -m` does.
+    """
+    path = Path(*module.split("."))
+    try:
+        files = [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()]
+    except (OSError, ValueError):  # a name that no file can have
+        return ""
+    return f"write its file: {files[0]}:{factory}" if files else ""
 
 
 def _forms() -> str:

@@ -198,6 +198,25 @@ def test_unknown_names_raise(name: str, image: ImageSize | None, message: str) -
 
 
 @pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("mynets.model:make", "write its file: mynets/model.py:make"),
+        ("mynets:make", "write its file: mynets/__init__.py:make"),
+        ("mynets.other:make", "write a file as FILE.py:FACTORY"),
+    ],
+)
+def test_a_module_is_refused_with_the_name_of_its_file(
+    name: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mynets").mkdir()
+    (tmp_path / "mynets" / "__init__.py").touch()
+    (tmp_path / "mynets" / "model.py").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match=rf"; {remedy}$"):
+        network(name)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"image": (3, 32)}, r"wrong image: got \(3, 32\); allowed: \(channels, height, width\);"),
