@@ -212,6 +212,17 @@ def test_every_feature_is_done_on_the_engine_of_the_caller(
 
 
 @pytest.mark.slow
+def test_worker_processes_do_the_work_of_every_feature(answers: list[str], split: None) -> None:
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        over_shards(abs, [-1, -2], 2)  # starts them, and they stay
+        workers = psutil.Process().children(recursive=True)
+        spent = [sum(worker.cpu_times()[:2]) for worker in workers]
+        assert of_every_feature() == answers
+    more = [sum(w.cpu_times()[:2]) - before for w, before in zip(workers, spent, strict=True)]
+    assert sum(seconds > 0.1 for seconds in more) == 2
+
+
+@pytest.mark.slow
 def test_dask_does_the_work_of_every_feature(
     dask: DaskCluster, answers: list[str], split: None
 ) -> None:
