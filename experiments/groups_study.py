@@ -109,15 +109,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     compositions = [kinds for kinds in compositions if len(kinds) <= options.max_len]
     pairs = list(dict.fromkeys(pair for shapes in SHAPES.values() for pair in shapes))
     problems = [GroupsProblem(kinds, *pair) for pair in pairs for kinds in compositions]
+    narrow_problems = [
+        GroupsProblem(Composition.parse(composition), *pair, QUARTER)
+        for composition in NARROW
+        for pair in pairs
+    ]
     with joined(options.backend, options.address):
         blocks = cheapest_blocks(problems, options.jobs)
-    narrow = cheapest(
-        [
-            GroupsProblem(Composition.parse(composition), *pair, QUARTER)
-            for composition in NARROW
-            for pair in pairs
-        ]
-    )
+        narrow = cheapest_blocks(narrow_problems, options.jobs, shard=len(NARROW))
     command = f"python -m experiments.groups_study --max-len {options.max_len}"
     names = ["groups-study.md", "groups-study.csv", "groups-study.svg", "groups-study.png"]
     (options.out / names[0]).write_text(
