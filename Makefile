@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-entropy bench-kernels kernels-aot bench-blocks bench-models long-words reproduction coverage report results test-gpu bench-gpu test-page clean
+.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-entropy bench-kernels kernels-aot bench-blocks bench-models long-words reproduction coverage report results test-gpu bench-gpu test-page test-ray test-spark test-store faults clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,17 @@ bench-gpu: $(VENV)/.test  ## on a CUDA device, in ten minutes: the tests of the 
 
 test-page: $(VENV)/.browser  ## the tests of the report's page in a headless Chromium
 	$(BIN)/python -m pytest tests/report/test_page_browser.py tests/report/test_page_opened.py
+
+test-ray: $(VENV)/ray/.installed  ## the search on a node of Ray, in an environment of its own
+	$(VENV)/ray/bin/python -m pytest tests/enumerate/test_engines.py -k ray
+
+test-spark: $(VENV)/spark/.installed  ## the search on Spark, which needs Java, in one of its own
+	@command -v java || { apt-get update && apt-get install --yes default-jre-headless; } || \
+		echo "no Java to be had: the test says that it is skipped"
+	$(VENV)/spark/bin/python -m pytest tests/enumerate/test_engines.py -k spark -rs
+
+test-store: $(VENV)/object-store-test/.installed  ## runs in a bucket of an S3 server, in one of its own
+	$(VENV)/object-store-test/bin/python -m pytest tests/enumerate/test_object_store.py
 
 lint: $(VENV)/.test  ## ruff, mypy and the import contracts only
 	$(BIN)/ruff check .
@@ -151,6 +162,15 @@ $(VENV)/.browser: $(VENV)/.test
 	$(PIP) --editable '.[browser]'
 	@command -v chromium || command -v chromium-browser || \
 		{ apt-get update && apt-get install --yes chromium; } || echo "no chromium to be had"
+	@touch $@
+
+# Of one engine or kind of store, without torch and ortools: ray and ortools ask for different
+# versions of protobuf, and each of them brings very many packages.
+$(VENV)/%/.installed: pyproject.toml | $(VENV)/.python
+	@echo "making $(VENV)/$* and installing the core, [$*] and what its tests need"
+	$(BIN)/python -m venv $(VENV)/$*
+	$(VENV)/$*/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[$*]' \
+		'hypothesis>=6.140' 'pytest>=9'
 	@touch $@
 
 # torch first and by exact version, so that nothing else chooses one: those of others come without

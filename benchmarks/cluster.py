@@ -39,19 +39,22 @@ class Cluster:
     """A Dask scheduler and workers of one thread each, on loopback, as processes of their own."""
 
     def __init__(self, workers: int, folder: Path) -> None:
-        """Start them; they are waited for."""
+        """Start them."""
         self.address = folder / f"scheduler-{workers}.json"
         own = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(self.address))
         place = ("--nthreads", "1", "--no-nanny", "--local-directory", str(folder))
         self.scheduler = self._start("dask_scheduler", *own, "--port", "0")
         self.workers = [self._start("dask_worker", *own, *place) for _ in range(workers)]
+
+    def wait(self) -> None:
+        """Return when the scheduler knows all workers."""
         from distributed import Client
 
         deadline = time.monotonic() + START_S
         while not self.address.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         with Client(scheduler_file=str(self.address), timeout=START_S) as client:
-            client.wait_for_workers(workers, timeout=START_S)
+            client.wait_for_workers(len(self.workers), timeout=START_S)
 
     @staticmethod
     def _start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -70,6 +73,7 @@ def cluster(workers: int, folder: Path) -> Iterator[Cluster]:
     """Run a cluster as long as the context."""
     started = Cluster(workers, folder)
     try:
+        started.wait()
         yield started
     finally:
         started.stop()

@@ -1,9 +1,7 @@
 """Work on the caller's engine: threads, and clusters that run already, started here for real."""
 
 import os
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ import psutil
 import pytest
 from brute_force import assert_same_designs
 
+from benchmarks.cluster import Cluster, cluster
 from experiments import groups_study
 from experiments.groups_study import cheapest_blocks
 from ifspace.block import Composition
@@ -103,45 +102,11 @@ def test_an_address_needs_a_cluster_and_a_cluster_an_address(run: Callable) -> N
     assert run(*COMMAND, "--backend", "loky").status == 0
 
 
-class DaskCluster:
-    """A scheduler and three workers on loopback; of a last one joblib makes no use."""
-
-    def __init__(self, folder: Path) -> None:
-        self.address = folder / "scheduler.json"
-        own = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(self.address))
-        place = ("--nthreads", "1", "--no-nanny", "--local-directory", str(folder))
-        self.scheduler = self._start("dask_scheduler", *own, "--port", "0")
-        self.workers = [self._start("dask_worker", *own, *place) for _ in range(3)]
-
-    @staticmethod
-    def _start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-W", "ignore", "-m", f"distributed.cli.{program}", *arguments]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def wait(self) -> None:
-        from distributed import Client
-
-        deadline = time.monotonic() + 60
-        while not self.address.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        with Client(scheduler_file=str(self.address), timeout=60) as client:
-            client.wait_for_workers(3, timeout=60)
-
-    def stop(self) -> None:
-        for process in (self.scheduler, *self.workers):
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture
-def dask(tmp_path: Path) -> Iterator[DaskCluster]:
+def dask(tmp_path: Path) -> Iterator[Cluster]:
     pytest.importorskip("distributed", reason="ifspace[dask] is not installed")
-    cluster = DaskCluster(tmp_path)
-    try:
-        cluster.wait()
-        yield cluster
-    finally:
-        cluster.stop()
+    with cluster(3, tmp_path) as running:  # of a last one joblib makes no use
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +189,7 @@ def test_worker_processes_do_the_work_of_every_feature(answers: list[str], split
 
 @pytest.mark.slow
 def test_dask_does_the_work_of_every_feature(
-    dask: DaskCluster, answers: list[str], split: None
+    dask: Cluster, answers: list[str], split: None
 ) -> None:
     spent = [sum(psutil.Process(worker.pid).cpu_times()[:2]) for worker in dask.workers]
     with joined("dask", str(dask.address)):
@@ -236,7 +201,7 @@ def test_dask_does_the_work_of_every_feature(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_dask_gives_the_same_bytes_and_may_lose_a_worker_and_its_scheduler(
-    dask: DaskCluster,
+    dask: Cluster,
     split: None,
     expected: str,
     tmp_path: Path,
@@ -281,34 +246,3 @@ def test_dask_gives_the_same_bytes_and_may_lose_a_worker_and_its_scheduler(
     ended = run(*COMMAND, "--backend", "dask", "--address", "tcp://127.0.0.1:1")
     assert ended.status == 2
     assert "--address: no cluster answers: got tcp://127.0.0.1:1" in ended.err
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-def test_ray_gives_the_same_bytes(
-    split: None,
-    expected: str,
-    tmp_path: Path,
-    run: Callable,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ray = pytest.importorskip("ray", reason="ray is not installed: an environment of its own")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it is on the loopback interface
-    # A port that is free now.
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    head = ["--head", "--block", "--num-cpus=2", "--include-dashboard=false"]
-    place = [f"--port={address[10:]}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *head, *place]
-    node = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        engine = ("--backend", "ray", "--address", address, "--quiet")
-        file = tmp_path / "a.parquet"
-        while run(*COMMAND, *engine, "--out", str(file)).status and time.monotonic() < deadline:
-            time.sleep(1)
-        assert digest(file) == expected
-        assert not ray.is_initialized()
-    finally:
-        node.terminate()
-        node.wait(30)

@@ -1,12 +1,13 @@
 """A fixture for tests of small modules."""
 
 import pytest
-import torch
 
 
 @pytest.fixture(scope="module")
 def one_thread():
     """Run torch on one thread: on feature maps of a few pixels a second one costs time."""
+    import torch  # late: some environments have none
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
