@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ifspace.errors import DeviceError, SettingError
+from ifspace.models import torchvision_operators
 from ifspace.storage import read_bytes, reason
 
 # [3DRF] section 5, Training Settings; [IF] prints the same.
@@ -331,6 +332,7 @@ def _tensors(dataset: Any) -> tuple[Tensor, Tensor]:
 
 def _torchvision(module: str) -> Any:
     try:
+        torchvision_operators.declare()
         return import_module(module)
     except (ImportError, RuntimeError) as error:
         raise DeviceError.because(

@@ -15,7 +15,9 @@ from joblib import parallel_config
 from scipy import stats
 from witness import reach_by_sets
 
+from benchmarks.cluster import cluster
 from experiments.training import PRESETS, macs_of
+from experiments.training.tournament import runs
 from experiments.training.tournament.page import (
     compare,
     p_of_signs,
@@ -38,8 +40,9 @@ from experiments.training.tournament.runs import (
 )
 from ifspace.block import Block
 from ifspace.canonical import same_network
-from ifspace.catalogue.dataset import load
+from ifspace.catalogue.dataset import load, save
 from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import OutputError
 from ifspace.folder import LocalFolder
 from ifspace.nn.network import build_network
@@ -156,6 +159,29 @@ def test_the_command_writes_a_table_that_validation_reads(run: Callable, tmp_pat
     one, other = read_table(tmp_path / "out" / "tournament.csv")
     assert one.name == "DW+RPW(16,0)+RPW(16,0)+GPW(16)"
     assert one.counts["params"] == other.counts["params"] == 12_490 + 2 * 9 * 64
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_cluster_trains_the_networks_to_the_same_table(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="ifspace[dask] is not installed")
+    front = tmp_path / "front.parquet"
+    save(enumerate_designs([replace(SETTING, front=True)], jobs=1), front)
+    options = ("--catalogue", front, "--pairs", 1, "--seeds", 1, "--epochs", 1, "--quiet")
+    options += ("--folder", write_binary(tmp_path / "cifar"))
+
+    def table(name: str, *engine: object) -> bytes:
+        out = tmp_path / name
+        ended = run("tournament", out / "rows", *options, *engine, "--out", out)
+        assert (ended.status, ended.err) == (0, "")
+        return (out / "tournament.csv").read_bytes()
+
+    with cluster(2, tmp_path) as dask:
+        here = table("here", "--jobs", 1)
+        monkeypatch.setattr(runs, "_trained", None)  # nothing is trained in this process
+        assert table("there", "--backend", "dask", "--address", dask.address) == here
 
 
 @pytest.mark.parametrize(
