@@ -270,6 +270,31 @@ def test_a_url_is_a_folder_too(tmp_path: Path) -> None:
         run_in_folder(SMALL, "nosuch://a")
 
 
+def test_the_command_takes_a_url_as_a_folder(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = pytest.importorskip("fsspec").filesystem("memory")
+    monkeypatch.setattr(runs, "PART_S", 1e-6)
+    monkeypatch.setattr(runs, "MOST_PARTS", 3)
+    base, url = ("enumerate", "-C", "8", "--max-len", "4"), f"memory://{tmp_path.name}/command"
+    table = run(*base, "--out", url)
+    assert (table.status, table.out) == (0, run(*base).out)
+    place = f"/{tmp_path.name}/command"
+    names = [MANIFEST, *(f"shard-0000{number}.parquet" for number in range(3))]
+    assert sorted(files.ls(place, detail=False)) == [f"{place}/{name}" for name in names]
+    # A part that is lost is computed again, and nothing else.
+    content = {name: files.cat_file(f"{place}/{name}") for name in names}
+    files.rm_file(f"{place}/{names[2]}")
+    solved: list[int] = []
+    monkeypatch.setattr(runs, "solve", lambda shard: solved.append(shard.index) or solve(shard))
+    assert run(*base, "--out", url, "--quiet").status == 0
+    assert solved == [1]
+    assert {name: files.cat_file(f"{place}/{name}") for name in names} == content
+    assert run("merge", url, "--out", tmp_path / "a.parquet").status == 0
+    assert digest(tmp_path / "a.parquet") == whole(SMALL, tmp_path)
+    run(*base, "--out", "nosuch://a").fails_with("URL that cannot be opened: got nosuch://a")
+
+
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_no_finished_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
