@@ -4,7 +4,9 @@ The ways are the compiled loops of `ifspace.kernels.chain`, torch's grouped conv
 dense convolution with zeros. For each way, function, type and layout a time is a sum of five
 features (a call, weights, multiplications, and two of what is read and written), each with a
 constant of nanoseconds, none negative, for one thread: only the order of the ways matters. The
-constants that come with ifspace were measured on the machine that their file names;
+constants that come with ifspace were measured on two machines, one with vectors of 256 bits and one
+with 512: those of the same width count. Torch computes what the loops are not expected to compute
+in nine tenths of its time, and layers that read more channels than any that was measured;
 
     python -m ifspace.kernels.costs
 
@@ -17,7 +19,7 @@ import os
 import platform
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
@@ -30,9 +32,14 @@ import torch
 COMPILED, GROUPED, DENSE = "compiled", "grouped", "dense"
 FUNCTIONS: Final = ("forward", "input_grad", "weight_grad")
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
-PACKAGED: Final = Path(__file__).with_name("costs.json")
+# The constants that come with ifspace: of machines with vectors of 512 and of 256 bits.
+PACKAGED: Final = tuple(Path(__file__).with_name(f"costs-{bits}.json") for bits in (512, 256))
 # Constants of a way: a time is the sum of their products with `Layer.features`.
 FEATURES: Final = 5
+# Numbers of float32 that the loops compute at a time, of whichever vectors: rows are filled up.
+LANES: Final = 8
+# The compiled loops are chosen if they are expected to take at most this share of another way.
+SURELY: Final = 0.9
 # Times of a case, of which the least counts, and the most seconds for all of them.
 REPEATS: Final = 12
 CASE_S: Final = 0.15
@@ -42,9 +49,9 @@ class Layer(NamedTuple):
     """What a time depends on, for one layer and batch.
 
     `together`: how many filters share what the compiled loops read; for an input's gradient, how
-    many channels share the filters that read them. `pixels_in`, `pixels_out`: of all images.
-    `groups`: of the grouped convolution that computes it, or 0; `dense`: whether a dense
-    convolution may.
+    many channels share the filters that read them. `pixels_in`, `pixels_out`: of all images; `row`:
+    the pixels of an output row, or of a whole map where the kernel is 1. `groups`: of the grouped
+    convolution that computes it, or 0; `dense`: whether a dense convolution may.
     """
 
     c_in: int
@@ -53,6 +60,7 @@ class Layer(NamedTuple):
     kernel: int
     pixels_in: int
     pixels_out: int
+    row: int
     together: int
     groups: int
     dense: bool
@@ -78,16 +86,20 @@ class Layer(NamedTuple):
             return 1, c_in * c_out, c_in * c_out * pixels, 0, moved
         if way == GROUPED:
             return 1, weights, weights * pixels, self.groups * pixels, moved
-        loads = weights * pixels // self.together
-        return 1, weights, weights * pixels, loads, moved
+        filled = pixels // self.row * (-(-self.row // LANES) * LANES)
+        return 1, weights, weights * filled, weights * filled // self.together, moved
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The constants of a machine: `rows` by "dtype layout shape function way"."""
+    """The constants of a machine: `rows` by "dtype layout shape function way".
+
+    `widest`: the most channels that a filter read in what was measured, by shape.
+    """
 
     machine: str
     rows: dict[str, list[float]]
+    widest: dict[str, int]
 
     def time_ns(self, layer: Layer, function: str, way: str, dtype: torch.dtype, last: bool) -> Any:
         """Return the nanoseconds of a way, or None where it was not measured."""
@@ -95,6 +107,21 @@ class Costs:
         if row is None:
             return None
         return sum(cost * n for cost, n in zip(row, layer.features(way), strict=True))
+
+    def choose(
+        self, layer: Layer, function: str, dtype: torch.dtype, channels_last: bool
+    ) -> "Choice":
+        """Return the way expected to be the fastest, torch's where that is nearly as fast."""
+        times = [
+            (way, self.time_ns(layer, function, way, dtype, channels_last)) for way in layer.ways
+        ]
+        if any(time is None for _, time in times):
+            return Choice(COMPILED, (), self.machine)
+        (_, compiled), *others = times
+        others.sort(key=lambda row: row[1])
+        is_known = layer.fan_in <= self.widest.get(layer.shape, 0)
+        is_faster = not others or (is_known and compiled <= SURELY * others[0][1])
+        return Choice(COMPILED if is_faster else others[0][0], tuple(times), self.machine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +149,11 @@ class Choice:
 def choose(layer: Layer, function: str, dtype: torch.dtype, channels_last: bool) -> Choice:
     """Return the way expected to be the fastest for a function of a layer on one thread.
 
-    >>> layer = Layer(64, 64, 4, 1, 50176, 50176, 4, 16, dense=False)
+    >>> layer = Layer(64, 64, 4, 1, 50176, 50176, 50176, 4, 16, dense=False)
     >>> choose(layer, "forward", torch.float32, channels_last=False).way
     'compiled'
     """
-    costs = load()
-    times = [(way, costs.time_ns(layer, function, way, dtype, channels_last)) for way in layer.ways]
-    if any(time is None for _, time in times):
-        return Choice(COMPILED, (), costs.machine)
-    return Choice(min(times, key=lambda row: row[1])[0], tuple(times), costs.machine)
+    return load().choose(layer, function, dtype, channels_last)
 
 
 @cache
@@ -143,12 +166,13 @@ def load() -> Costs:
     paths = [Path(own)] if own else []
     with suppress(RuntimeError):  # a user without a home
         paths.append(cache_path())
-    for path in (*paths, PACKAGED):
+    has_512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    for path in (*paths, *(PACKAGED if has_512 else PACKAGED[::-1])):
         with suppress(OSError, ValueError, TypeError, AttributeError):
             costs = Costs(**json.loads(path.read_text(encoding="utf-8")))
             if all(_is_row(row) for row in costs.rows.values()):
                 return costs
-    return Costs("no machine", {})
+    return Costs("no machine", {}, {})
 
 
 def _is_row(row: Any) -> bool:
@@ -210,7 +234,8 @@ class Sample(NamedTuple):
         sizes = self.channels, self.channels, self.fan_in, self.kernel, pixels, pixels
         own = gradient_of(self.stage) if function == "input_grad" else self.stage
         groups = is_grouped * (self.channels // self.fan_in)
-        return Layer(*sizes, own.together, groups, self.kernel == 1)
+        row = self.side**2 if self.kernel == 1 else self.side
+        return Layer(*sizes, row, own.together, groups, self.kernel == 1)
 
 
 SAMPLES: Final = (
@@ -231,8 +256,10 @@ SAMPLES: Final = (
     ),
     *(
         Sample(images, channels, fan_in, 3, side, fan_in)
-        for images, channels, side in ((1, 64, 28), (1, 128, 14), (4, 64, 14), (4, 128, 14))
-        for fan_in in (2, 8, 32)
+        for images, channels, side in (
+            (1, 64, 28), (1, 128, 14), (4, 64, 14), (4, 128, 14), (1, 256, 10), (1, 256, 7),
+        )
+        for fan_in in (2, 4, 8, 16, 32, 64)
     ),
 )  # fmt: skip
 
@@ -311,6 +338,10 @@ def measure(note: Callable[[str], None]) -> tuple[Costs, list[tuple[str, float, 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     rows: dict[str, list[float]] = {}
+    widest: dict[str, int] = {}
+    for sample in SAMPLES:
+        shape = sample.layer("forward").shape
+        widest[shape] = max(widest.get(shape, 0), sample.fan_in)
     quality = []
     try:
         for dtype, last, function in product(DTYPES, (False, True), FUNCTIONS):
@@ -336,11 +367,11 @@ def measure(note: Callable[[str], None]) -> tuple[Costs, list[tuple[str, float, 
                     )
                     key = _key(shape, function, way, dtype, last)
                     rows[key] = [float(f"{value:.3g}") for value in solution / scale]
-            quality.append(_quality(Costs("", rows), measured, function, dtype, last))
+            quality.append(_quality(Costs("", rows, widest), measured, function, dtype, last))
             note(f"{quality[-1][0]}: {quality[-1][1]:.0%} right, {quality[-1][2]:.2f} of the best")
     finally:
         torch.set_num_threads(threads)
-    return Costs(machine(), rows), quality
+    return Costs(machine(), rows, widest), quality
 
 
 def _quality(
@@ -352,10 +383,7 @@ def _quality(
 ) -> tuple[str, float, float]:
     ratios = []
     for layer, times in measured:
-        chosen = min(
-            times,
-            key=lambda way: costs.time_ns(layer, function, way, dtype, last),
-        )
+        chosen = costs.choose(layer, function, dtype, last).way
         ratios.append(times[chosen] / min(times.values()))
     name = f"{str(dtype).removeprefix('torch.')} {'channels_last' if last else 'nchw'} {function}"
     return name, sum(ratio == 1 for ratio in ratios) / len(ratios), geometric_mean(ratios)
@@ -366,7 +394,7 @@ def main() -> None:
     path = Path(os.environ.get("IFSPACE_COSTS") or cache_path())
     costs, _ = measure(lambda line: print(line, flush=True))  # noqa: T201 - a program
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"machine": costs.machine, "rows": costs.rows}, indent=1)
+    text = json.dumps(asdict(costs), indent=1)
     path.write_text(text + "\n", encoding="utf-8")
     print(f"{len(costs.rows)} rows of constants of {costs.machine} in {path}")  # noqa: T201
 

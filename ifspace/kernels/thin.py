@@ -128,11 +128,13 @@ def _choice(
 ) -> costs.Choice:
     """Return the way for a function of a convolution of x."""
     images, _, height, width = x
-    pixels = images * stage.size_of(height) * stage.size_of(width)
+    rows, row = stage.size_of(height), stage.size_of(width)
+    pixels = images * rows * row
     groups = stage.c_in // stage.fan_in
     together = (gradient_of(stage) if function == "input_grad" else stage).together
     sizes = stage.c_in, stage.c_out, stage.fan_in, stage.kernel
-    layer = costs.Layer(*sizes, images * height * width, pixels, together, groups, False)
+    row = rows * row if stage.kernel == 1 else row
+    layer = costs.Layer(*sizes, images * height * width, pixels, row, together, groups, False)
     return costs.choose(layer, function, dtype, channels_last)
 
 

@@ -166,9 +166,12 @@ def test_tensors_of_onednn_take_torchs_convolution() -> None:
     [
         "",
         "[]",
-        '{"machine": "a", "rows": []}',
-        '{"machine": "a", "rows": {"float32 nchw pointwise forward compiled": [1.0, 2.0]}}',
-        '{"machine": "a", "rows": {"float32 nchw pointwise forward compiled": "abcde"}}',
+        '{"machine": "a", "rows": [], "widest": {}}',
+        '{"machine": "a", "rows": {"float32 nchw pointwise forward compiled": [1, 2, 3, 4, 5]}}',
+        '{"machine": "a", "rows": {"float32 nchw pointwise forward compiled": [1.0, 2.0]}, '
+        '"widest": {}}',
+        '{"machine": "a", "rows": {"float32 nchw pointwise forward compiled": "abcde"}, '
+        '"widest": {}}',
     ],
 )
 def test_files_without_the_constants_of_this_model_are_passed_over(
@@ -182,8 +185,33 @@ def test_files_without_the_constants_of_this_model_are_passed_over(
     monkeypatch.setenv("IFSPACE_COSTS", str(file))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
-    packaged = costs.Costs(**json.loads(costs.PACKAGED.read_text(encoding="utf-8")))
-    assert costs.load.__wrapped__() == packaged
+    for capability, packaged in zip(("AVX512", "AVX2"), costs.PACKAGED, strict=True):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=capability: name)
+        values = json.loads(packaged.read_text(encoding="utf-8"))
+        assert costs.load.__wrapped__() == costs.Costs(**values)
+
+
+def test_rows_that_fill_no_vector_take_as_long_as_those_that_do() -> None:
+    ten, sixteen = (costs.Layer(64, 64, 8, 3, 100, 10 * row, row, 8, 8, False) for row in (10, 16))
+    assert ten.features(costs.COMPILED)[2:4] == sixteen.features(costs.COMPILED)[2:4]
+    assert ten.features(costs.GROUPED)[2] == 0.625 * sixteen.features(costs.GROUPED)[2]
+
+
+@pytest.mark.parametrize(
+    ("fan_in", "compiled_ns", "way"),
+    [(8, 89.0, costs.COMPILED), (8, 91.0, costs.GROUPED), (16, 10.0, costs.GROUPED)],
+    ids=["much faster", "nearly as fast", "wider than any that was measured"],
+)
+def test_the_loops_are_chosen_where_they_are_surely_faster(
+    fan_in: int, compiled_ns: float, way: str
+) -> None:
+    rows = {
+        f"float32 nchw spatial forward {way}": [ns, 0, 0, 0, 0]
+        for way, ns in ((costs.COMPILED, compiled_ns), (costs.GROUPED, 100.0))
+    }
+    known = costs.Costs("a machine", rows, {"spatial": 8})
+    layer = costs.Layer(64, 64, fan_in, 3, 784, 784, 28, fan_in, 64 // fan_in, False)
+    assert known.choose(layer, "forward", torch.float32, False).way == way
 
 
 def test_measured_constants_choose_the_least_time(

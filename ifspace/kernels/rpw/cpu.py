@@ -241,7 +241,7 @@ def choices(
     together["input_grad"] = gradient_of(stage).together
     return {
         function: costs.choose(
-            costs.Layer(*sizes, count, groups, is_wide), function, dtype, channels_last
+            costs.Layer(*sizes, pixels, count, groups, is_wide), function, dtype, channels_last
         )
         for function, count in together.items()
     }
