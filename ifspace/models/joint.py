@@ -36,6 +36,7 @@ from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace, TracedLayer
 from ifspace.models.latencies import layer_latency
+from ifspace.models.layer_times import LayerTimes
 from ifspace.models.plan_file import over_budgets
 from ifspace.models.recipe import Recipe
 from ifspace.models.replaceable import ReplaceableConv, replaceable_convs
@@ -647,6 +648,10 @@ class _Tables:
         source = self.parts_of.source
         if source is None or conv.layer.is_linear:
             return Fraction(0)
+        if sized is not None and isinstance(
+            source, LayerTimes
+        ):  # with the norms between its layers
+            source = replace(source, style=conv.default_style)
         block = sized or conv.at(conv.block.block, c_in, c_out)
         time = latency_of_calls(conv, block, source)
         return None if time is None else time.ms

@@ -19,6 +19,7 @@ from ifspace.block import SizedBlock, SizedLayer
 from ifspace.errors import IfspaceError
 from ifspace.latency import Latency, Shape
 from ifspace.models.measuring import Measurer
+from ifspace.nn.block import PLAIN, Style
 
 # Numbers of channels that layers are timed at; a number below the first is timed as it is.
 CHANNELS: Final = tuple(
@@ -30,9 +31,13 @@ POWERS: Final = CHANNELS[::2]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerTimes:
-    """A source of latencies that times what it is asked for; they are kept in a file."""
+    """A source of latencies that times what it is asked for; they are kept in a file.
+
+    `style`: the norms, activations and biases that blocks are timed with.
+    """
 
     measurer: Measurer
+    style: Style = PLAIN
 
     @property
     def device(self) -> str | None:
@@ -77,11 +82,12 @@ class LayerTimes:
             corners = {(a, b): p * q for a, p in inputs.items() for b, q in outputs.items()}
         if not all(_fits(block, *corner) for corner in corners):
             near = _near(block)
-            ms = self.measurer.block_ms(near, side, stride)
+            ms = self.measurer.block_ms(near, side, stride, self.style)
             return _latency(None if ms is None else ms * Fraction(block.params, near.params))
         total = Fraction(0)
         for (c_in, c_out), share in corners.items():
-            ms = self.measurer.block_ms(block.block.at(c_in, c_out), side, stride)
+            at = block.block.at(c_in, c_out)
+            ms = self.measurer.block_ms(at, side, stride, self.style)
             if ms is None:
                 return None
             total += share * ms

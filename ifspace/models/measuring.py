@@ -25,7 +25,7 @@ from ifspace.latency import Latency
 from ifspace.models.graph import ImageSize, Size
 from ifspace.models.replaceable import ReplaceableConv
 from ifspace.models.tracing import evaluated
-from ifspace.nn.block import BlockModule, LastAxisBlock, Style
+from ifspace.nn.block import PLAIN, BlockModule, LastAxisBlock, Style
 from ifspace.storage import replacing
 from ifspace.values import counted
 
@@ -99,18 +99,20 @@ class Measurer:
                 totals[index] = None if ms is None or total is None else total + ms
         return [None if total is None else Latency(total) for total in totals]
 
-    def block_ms(self, sized: SizedBlock, side: int, stride: int = 1) -> Fraction | None:
-        """Return the time of a block that writes feature maps of a side, None where it fails.
-
-        Without norms, activations and biases.
-        """
+    def block_ms(
+        self, sized: SizedBlock, side: int, stride: int = 1, style: Style = PLAIN
+    ) -> Fraction | None:
+        """Return the time of a block that writes feature maps of a side, None where it fails."""
         times, key = self._read(), f"{sized.block}, {sized.channels} to {sized.out_channels}, "
         key += f"writes {side}x{side}, stride {stride}"
+        key += "" if style == PLAIN else f", {style}"
         self.read += key in self._earlier
         if key not in times:
             size = side * stride
             x = torch.randn(1, sized.channels, size, size).expand(self.batch, -1, -1, -1)
-            block = BlockModule(sized, stride, Style(False, None)).eval().to(self.device)
+            block: nn.Module = BlockModule(sized, stride, style).eval().to(self.device)
+            if len(sized.layers) == 1:  # a layer of the network, which torch runs
+                block = next((part for part in block.modules() if type(part) is nn.Conv2d), block)
             seconds = self._interleaved({key: _call(block, x.contiguous().to(self.device))}, LAYERS)
             times[key] = 1000 * min(seconds[key]) if key in seconds else 0.0
             self.timed += 1

@@ -22,11 +22,12 @@ from ifspace.groups.full_field import front_blocks
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.latency import Latency
+from ifspace.models import measuring
 from ifspace.models.decomposition import plan_decomposition
 from ifspace.models.layer_times import LayerTimes
 from ifspace.models.measuring import Measurer, NetworkTimes
 from ifspace.models.sources import on_shapes
-from ifspace.nn.block import LastAxisBlock
+from ifspace.nn.block import LastAxisBlock, Style
 from ifspace.reach import field_after
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -441,7 +442,7 @@ def test_widths_are_timed_here(
     assert (measurer.timed, LayerTimes(Measurer()).find(sized, 4)) == (4, ms)  # 16, 24 to 32, 48
     monkeypatch.setattr(
         "ifspace.models.measuring.Measurer.block_ms",
-        lambda _, sized, side, __=1: Fraction(sized.params * side**2, 10**4),
+        lambda _, sized, side, *__: Fraction(sized.params * side**2, 10**4),
     )
     monkeypatch.setattr(
         "ifspace.models.measuring.Measurer.network_times",
@@ -459,7 +460,7 @@ def test_widths_are_timed_here(
     assert LayerTimes(measurer).find(block, 4) == Latency(Fraction(1, 8))
     monkeypatch.setattr(
         "ifspace.models.measuring.Measurer.block_ms",
-        lambda _, sized, side, __=1: Fraction(sized.params * side**2, 10**4),
+        lambda _, sized, side, *__: Fraction(sized.params * side**2, 10**4),
     )
     for budget in (("--latency", "60%"), ("--latency-budget-ms", "24")):
         report = run(*COMMAND, "--widths-only", *budget, "--measure", *JSON).json
@@ -467,6 +468,28 @@ def test_widths_are_timed_here(
         assert after <= 0.6 * before
         assert report["measured"]["predicted_ms"] == pytest.approx([40, 40 * after / before])
         assert report["measured"]["measured_ms"] == [40, 30]
+
+
+def test_layers_are_timed_as_the_network_runs_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    timed: list[nn.Module] = []
+    call_of = measuring._call
+    monkeypatch.setattr(
+        measuring, "_call", lambda module, x: timed.append(module) or call_of(module, x)
+    )
+    measurer = Measurer(folder=tmp_path)
+    style = Style(activation=None, batch_norm_where="between")
+    for text in ("CONV(3)", "PW", "DW"):
+        measurer.block_ms(Block.parse(text).at(8, 8), 4, 1)
+        assert type(timed[-1]) is nn.Conv2d
+    block = Block.parse("GPW(2)+SH(2)+GPW(2)").at(8, 8)
+    plain = measurer.block_ms(block, 4)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in timed[-1].modules())
+    LayerTimes(measurer, style).find(block, 4)
+    assert any(isinstance(part, nn.BatchNorm2d) for part in timed[-1].modules())
+    # Times with norms are kept beside those without.
+    assert (measurer.timed, Measurer(folder=tmp_path).block_ms(block, 4)) == (5, plain)
 
 
 def test_blocks_for_wide_linear_layers_are_saved(tmp_path: Path) -> None:
