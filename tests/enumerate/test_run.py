@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from hashlib import sha256
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,34 @@ def test_a_run_goes_on_where_it_was_interrupted(
     assert joined(tmp_path / "run", tmp_path) == whole(SMALL, tmp_path)
     run_in_folder(SMALL, tmp_path / "run", jobs=1)
     assert len(solved) == 6, "nothing was left to do"
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, years, solved = time.time, cycle((-40, 40)), []
+
+    def jumping() -> float:
+        return now() + 365 * 86400 * next(years)
+
+    def solved_at_some_time(shard: Shard) -> object:
+        if len(solved) == 3:
+            solved.append(-1)
+            raise KeyboardInterrupt("here")
+        solved.append(shard.index)
+        for path in (tmp_path / "run").iterdir():
+            os.utime(path, (jumping(), jumping()))
+        return solve(shard)
+
+    monkeypatch.setattr(runs, "PART_S", 1e-6)
+    monkeypatch.setattr(runs, "MOST_PARTS", 6)
+    monkeypatch.setattr(runs, "solve", solved_at_some_time)
+    monkeypatch.setattr(time, "time", jumping)
+    with pytest.raises(KeyboardInterrupt, match="here"):
+        run_in_folder(SMALL, tmp_path / "run", jobs=1)
+    run_in_folder(SMALL, tmp_path / "run", jobs=1)
+    assert solved == [0, 1, 2, -1, 3, 4, 5]
+    assert joined(tmp_path / "run", tmp_path) == whole(SMALL, tmp_path)
 
 
 def test_damaged_and_foreign_parts_are_named_and_computed_again(tmp_path: Path) -> None:
