@@ -2,16 +2,19 @@
 
 `python -m benchmarks.killed_runs` kills `enumerate --out FOLDER`, `merge` and `bench` at random
 moments, again and again, and goes on with the same command, until each has ended; then it ends
-them, their workers and their folders in every other way. It writes `killed_runs.md` and
-`killed_runs.csv` into `results/`. A fault is a finished part that is lost or changed, a file under
-its own name that is not whole, something left over after the next run, another catalogue at the
-end, or an ending that is not documented.
+them, their workers (of loky and of a Dask cluster), that cluster's scheduler and their folders in
+every other way, and lets their clock jump. It writes `killed_runs.md` and `killed_runs.csv` into
+`results/`. A fault is a finished part or row that is lost or changed, a file under its own name
+that is not whole, something left over after the next run, another catalogue or other rows at the
+end, or an ending that is not documented; a run that hangs is killed, which is one.
 
-Every run is a process of its own, forked from one in which the commands are imported. `--kills N`:
-how many kills there are in all.
+Every run is a process of its own, forked from one in which the commands are imported; only that
+whose clock jumps is started anew, with Debian's libfaketime. `--kills N`: how many kills there are
+in all.
 """
 
 import argparse
+import csv
 import os
 import random
 import shutil
@@ -20,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -31,6 +34,7 @@ from typing import Any, Final
 import psutil
 
 from benchmarks import faults
+from benchmarks.cluster import Cluster
 from benchmarks.measure import write_results
 from ifspace.bench.record import provenance
 from ifspace.catalogue import load, save
@@ -39,6 +43,7 @@ from ifspace.cli.main import INTERRUPTED, TERMINATED, main
 from ifspace.enumerate import run as runs
 from ifspace.enumerate import search
 from ifspace.enumerate.search import enumerate_designs
+from ifspace.measurements import COLUMNS, LEAST, PEAK, ROUNDS, TIME
 from ifspace.table import Table
 
 SETTING: Final = EnumerationSetting(channels=16, max_len=5)
@@ -49,11 +54,43 @@ BENCH: Final = (
     *("--baselines", "conv", "--results", "out", "--channels", "8", "--no-calibrate"),
     *("--resume", "--quiet"),
 )
+# What is timed in half of the repeats is not timed again.
+ENOUGH_ROUNDS: Final = 2
+# What tells the rows of a bench apart, the metric last; and what is measured of each candidate.
+SUBJECT: Final = ("case", "candidate", "form", "mode", "metric")
+MEASURED: Final = (TIME, LEAST, ROUNDS, PEAK)
 PARTS: Final = 16
-# Seconds in which a signal must end a run.
+# Seconds in which a signal must end a run, and after which one hangs.
 END_S: Final = 2.0
+HANGS_S: Final = 300.0
+# How often workers and schedulers are killed.
+TIMES: Final = 5
+# By how much the clock jumps, and a run that says at its end what time it is. With the monotonic
+# clock as it is, libfaketime 0.9.10 makes an error of `time.sleep`.
+YEARS: Final = 40
+WITH_A_CLOCK: Final = """
+import select, sys, time
+from benchmarks.killed_runs import work
+time.sleep = lambda seconds: select.select([], [], [], seconds)
+try:
+    work(sys.argv[1:])
+finally:
+    print(time.time())
+"""
 # A small disk, in bytes.
 DISK: Final = 96 << 10
+
+
+def work(arguments: Sequence[str]) -> None:
+    """Run the command line in this process, split into many parts."""
+    for module, name, value in (
+        (runs, "PART_S", 1e-6),
+        (runs, "MOST_PARTS", PARTS),
+        (search, "WORTH_WORKERS_S", 0),
+    ):
+        setattr(module, name, value)
+    sys.argv = ["ifspace", *arguments]
+    main()
 
 
 def start(arguments: Sequence[str], folder: Path) -> int:
@@ -72,14 +109,7 @@ def start(arguments: Sequence[str], folder: Path) -> int:
         os.dup2(os.open(".stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for module, name, value in (
-            (runs, "PART_S", 1e-6),
-            (runs, "MOST_PARTS", PARTS),
-            (search, "WORTH_WORKERS_S", 0),
-        ):
-            setattr(module, name, value)
-        sys.argv = ["ifspace", *arguments]
-        main()
+        work(arguments)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     finally:
@@ -87,16 +117,56 @@ def start(arguments: Sequence[str], folder: Path) -> int:
 
 
 def ended(child: int, folder: Path) -> tuple[int, str]:
-    """Return how a process ended, and its stderr."""
-    _, status = os.waitpid(child, 0)
+    """Return how a process ended, and its stderr; one that hangs is killed."""
+    deadline = time.monotonic() + HANGS_S
+    while not (answer := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.002)
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # workers that a killed process left
-    return os.waitstatus_to_exitcode(status), (folder / ".stderr").read_text(errors="replace")
+    return os.waitstatus_to_exitcode(answer[1]), (folder / ".stderr").read_text(errors="replace")
 
 
 def parts_of(run: Path) -> dict[str, bytes]:
     """Return the finished parts of a run."""
     return {path.name: path.read_bytes() for path in run.glob("shard-*.parquet")}
+
+
+Subject = tuple[str, ...]
+
+
+def rows_of(out: Path) -> dict[Subject, dict[str, str]]:
+    """Return the rows of a bench by candidate and metric; none where there is no file yet.
+
+    Raises: ValueError where a line is not a whole row, or two are of the same.
+    """
+    rows: dict[Subject, dict[str, str]] = {}
+    for path in out.glob("bench/blocks-*.csv"):
+        text = path.read_text()
+        reader = csv.DictReader(text.splitlines())
+        if not text.endswith("\n") or tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError("half a file")
+        for row in reader:
+            key = tuple(row[name] for name in SUBJECT)
+            if None in row or None in row.values():
+                raise ValueError("half a row")
+            if key in rows:
+                raise ValueError("two rows of the same")
+            rows[key] = row
+    return rows
+
+
+def finished_rows(
+    rows: Mapping[Subject, dict[str, str]],
+) -> dict[Subject, dict[str, str]]:
+    """Return the rows that a resumed bench does not measure again."""
+    timed = {
+        key[:-1]
+        for key, row in rows.items()
+        if key[-1] == ROUNDS and float(row["median"]) >= ENOUGH_ROUNDS
+    }
+    return {key: row for key, row in rows.items() if key[:-1] in timed and key[-1] in MEASURED}
 
 
 def digest(path: Path) -> str:
@@ -115,12 +185,12 @@ class Ending:
 
 
 def kill_at_random(folder: Path, kills: int, expected: str, chance: random.Random) -> list[Ending]:
-    """Kill runs of the three commands at random moments; go on with each until it ends."""
-    wrong: dict[str, list[str]] = {name: [] for name in ("enumerate", "merge", "bench")}
+    """Kill enumerations and merges at random moments; go on with each until it ends."""
+    wrong: dict[str, list[str]] = {name: [] for name in ("enumerate", "merge")}
     count = dict.fromkeys(wrong, 0)
     whole = dict.fromkeys(wrong, 0)
     jobs = cycle(("1", "1", "2"))
-    while count["enumerate"] < kills // 2:
+    while sum(count.values()) < kills:
         finished: dict[str, bytes] = {}
         while True:
             arguments = (*ENUMERATE, "--jobs", next(jobs))
@@ -139,7 +209,7 @@ def kill_at_random(folder: Path, kills: int, expected: str, chance: random.Rando
         names = {"manifest.json", *(f"shard-{number:05}.parquet" for number in range(PARTS))}
         if left := sorted(set(os.listdir(folder / "run")) - names):
             wrong["enumerate"].append(f"left over: {left}")
-        for _ in range(4 if count["merge"] < 3 * kills // 8 else 0):
+        for _ in range(4 if 4 * count["merge"] < 3 * count["enumerate"] else 0):
             status, stderr = _killed(MERGE, folder, chance.uniform(0.0, 0.3))
             count["merge"] += status == -signal.SIGKILL
             merged = folder / "merged.parquet"
@@ -154,21 +224,69 @@ def kill_at_random(folder: Path, kills: int, expected: str, chance: random.Rando
             wrong["merge"].append(f"left over: {left}")
         shutil.rmtree(folder / "run")
         (folder / "merged.parquet").unlink()
-    while sum(count.values()) < kills or count["bench"] < kills // 8:
-        status, stderr = _killed(BENCH, folder, chance.uniform(0.1, 4.0))
-        count["bench"] += status == -signal.SIGKILL
-        whole["bench"] += status == 0
-        if status not in (0, -signal.SIGKILL):
-            wrong["bench"].append(f"status {status}: {stderr.strip()[-200:]}")
-    status, stderr = ended(start(BENCH, folder), folder)
-    if status:
-        wrong["bench"].append(f"at the end status {status}: {stderr.strip()[-200:]}")
-    if left := [path.name for path in (folder / "out").rglob("*.tmp")]:
-        wrong["bench"].append(f"left over: {left}")
     return [
         Ending(f"kill -9: {name}", count[name], f"{whole[name]} ended whole", tuple(wrong[name]))
         for name in wrong
     ]
+
+
+def kill_bench(folder: Path, kills: int, chance: random.Random) -> Ending:
+    """Kill a bench at random moments; go on with it until it ends, and begin anew."""
+    expected, whole_s = _undisturbed_bench(folder)
+    count, whole, kept = 0, 0, 0
+    wrong: list[str] = []
+    while count < kills:
+        finished: dict[Subject, dict[str, str]] = {}
+        status = -signal.SIGKILL
+        while status == -signal.SIGKILL:
+            status, stderr = _killed(BENCH, folder, chance.uniform(0.1, whole_s))
+            try:
+                rows = rows_of(folder / "out")
+            except ValueError as error:
+                wrong.append(str(error))
+                break
+            if not finished.items() <= rows.items():
+                wrong.append("a finished row was lost or changed")
+            finished = finished_rows(rows)
+            if status == -signal.SIGKILL:
+                count += 1
+                kept += len(finished)
+            elif status:
+                wrong.append(f"status {status}: {stderr.strip()[-200:]}")
+            else:
+                whole += 1
+                wrong += _bench_faults(folder, expected)
+        shutil.rmtree(folder / "out")
+    outcome = f"{whole} ended whole; {kept} finished rows were there at a kill, and stayed"
+    return Ending("kill -9: bench", count, outcome, tuple(wrong))
+
+
+def _undisturbed_bench(folder: Path) -> tuple[set[Subject], float]:
+    """Return what the rows of a bench are of that nothing ends, and the seconds it takes."""
+    for _ in range(2):  # the first compiles
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        started_s = time.monotonic()
+        status, stderr = ended(start(BENCH, folder), folder)
+        if status:
+            raise RuntimeError(f"bench ends with {status}: {stderr}")
+    seconds = time.monotonic() - started_s
+    rows = set(rows_of(folder / "out"))
+    shutil.rmtree(folder / "out")
+    return rows, seconds
+
+
+def _bench_faults(folder: Path, expected: set[Subject]) -> list[str]:
+    """Return what is wrong with the results of a bench that has ended."""
+    wrong = []
+    rows = rows_of(folder / "out")
+    if set(rows) != expected:
+        wrong.append(f"other rows: {sorted(set(rows) ^ expected)[:3]}")
+    unfinished = {key for key in rows if key[-1] in MEASURED} - set(finished_rows(rows))
+    if unfinished:
+        wrong.append(f"not finished: {sorted(unfinished)[:3]}")
+    if left := [path.name for path in (folder / "out").rglob("*.tmp")]:
+        wrong.append(f"left over: {left}")
+    return wrong
 
 
 def _killed(arguments: Sequence[str], folder: Path, after_s: float) -> tuple[int, str]:
@@ -179,9 +297,9 @@ def _killed(arguments: Sequence[str], folder: Path, after_s: float) -> tuple[int
     return ended(child, folder)
 
 
-def _at_first_part(folder: Path, jobs: int) -> int:
+def _at_first_part(folder: Path, *options: str) -> int:
     """Return a run that has just finished its first part."""
-    child = start((*ENUMERATE, "--jobs", str(jobs)), folder)
+    child = start((*ENUMERATE, *options), folder)
     deadline = time.monotonic() + 60
     while not parts_of(folder / "run") and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -209,8 +327,8 @@ def signalled(folder: Path, expected: str) -> list[Ending]:
     endings = []
     for number, status in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
         wrong, longest_s = [], 0.0
-        for jobs in (1, 2, 1):
-            child = _at_first_part(folder, jobs)
+        for jobs in ("1", "2", "1"):
+            child = _at_first_part(folder, "--jobs", jobs)
             started_s = time.monotonic()
             os.kill(child, number)
             result, stderr = ended(child, folder)
@@ -227,9 +345,8 @@ def signalled(folder: Path, expected: str) -> list[Ending]:
 
 def lost_worker(folder: Path, expected: str) -> Ending:
     """Kill a worker process of a run of two."""
-    wrong, statuses = [], []
-    for _ in range(5):
-        child = _at_first_part(folder, 2)
+
+    def lose(child: int) -> None:
         with suppress(psutil.Error):
             workers = [
                 process
@@ -238,13 +355,70 @@ def lost_worker(folder: Path, expected: str) -> Ending:
             ]
             for process in workers[:1]:
                 process.kill()
-        status, stderr = ended(child, folder)
+
+    wrong, statuses = [], []
+    for _ in range(TIMES):
+        status, faults_of_it = _without(lose, folder, expected, "--jobs", "2")
         statuses.append(status)
-        if status not in (0, 1) or (status == 1 and "not done: " not in stderr):
-            wrong.append(f"status {status}: {stderr.strip()[-200:]}")
-        wrong += _goes_on(folder, expected)
-    outcome = f"status 1, with what is not done, {statuses.count(1)} times, else done"
-    return Ending("a worker killed", 5, outcome, tuple(wrong))
+        wrong += faults_of_it
+    return Ending("a worker of loky killed", TIMES, _outcome(statuses), tuple(wrong))
+
+
+def lost_in_cluster(folder: Path, expected: str) -> list[Ending]:
+    """Kill a worker of a Dask cluster, and the scheduler of another, during a run."""
+    endings = []
+    for which in ("worker", "scheduler"):
+        wrong, statuses = [], []
+        for _ in range(TIMES):
+            status, faults_of_it = _without_some_of_cluster(which, folder, expected)
+            statuses.append(status)
+            wrong += faults_of_it
+        endings.append(Ending(f"a {which} of Dask killed", TIMES, _outcome(statuses), tuple(wrong)))
+    return endings
+
+
+def _without_some_of_cluster(which: str, folder: Path, expected: str) -> tuple[int, list[str]]:
+    running = Cluster(2, Path(tempfile.mkdtemp(dir=folder)))
+    lost = running.workers[0] if which == "worker" else running.scheduler
+    try:
+        _wait(running)
+        engine = ("--backend", "dask", "--address", str(running.address))
+        return _without(lambda _: lost.kill(), folder, expected, *engine)
+    finally:
+        running.stop()
+
+
+def _wait(running: Cluster) -> None:
+    """Wait for a cluster in a process of its own: a client leaves threads, which forks lack."""
+    child = os.fork()
+    if not child:
+        try:
+            running.wait()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _without(
+    lose: Callable[[int], None], folder: Path, expected: str, *engine: str
+) -> tuple[int, list[str]]:
+    """Return how a run ends that loses some of its engine after its first part, and what is wrong.
+
+    `lose`: is called with the process of the run.
+    """
+    child = _at_first_part(folder, *engine)
+    lose(child)
+    status, stderr = ended(child, folder)
+    wrong = []
+    if status not in (0, 1) or (status == 1 and "not done: " not in stderr):
+        wrong.append(f"status {status}: {stderr.strip()[-200:]}")
+    return status, wrong + _goes_on(folder, expected)
+
+
+def _outcome(statuses: Sequence[int]) -> str:
+    ways = {0: "done by the others", 1: "status 1, with what is not done"}
+    counts = {status: statuses.count(status) for status in ways if status in statuses}
+    return "; ".join(f"{ways[status]}, {count} times" for status, count in counts.items())
 
 
 def full_and_read_only(folder: Path, expected: str) -> list[Ending]:
@@ -278,7 +452,7 @@ def full_and_read_only(folder: Path, expected: str) -> list[Ending]:
 
 def two_runs(folder: Path, expected: str) -> Ending:
     """Start a second run in a folder in which one works, and one after a killed one."""
-    child = _at_first_part(folder, 1)
+    child = _at_first_part(folder, "--jobs", "1")
     os.kill(child, signal.SIGSTOP)
     status, stderr = ended(start(ENUMERATE, folder), folder)
     wrong = []
@@ -291,15 +465,67 @@ def two_runs(folder: Path, expected: str) -> Ending:
     return Ending("two runs in a folder", 1, outcome, tuple(wrong))
 
 
-def clock_jumps(folder: Path, expected: str) -> Ending:
+def times_of_files(folder: Path, expected: str) -> Ending:
     """Give the parts of a run times of the past and the future."""
-    os.kill(child := _at_first_part(folder, 1), signal.SIGKILL)
+    os.kill(child := _at_first_part(folder, "--jobs", "1"), signal.SIGKILL)
     ended(child, folder)
     for index, path in enumerate(sorted((folder / "run").iterdir())):
-        years = (-40, 40)[index % 2] * 365 * 86400
+        years = (-YEARS, YEARS)[index % 2] * 365 * 86400
         os.utime(path, (time.time() + years, time.time() + years))
     wrong = _goes_on(folder, expected)
-    return Ending("a clock that jumps", 1, "no time is read: gone on with", tuple(wrong))
+    return Ending("files of other times", 1, "no time is read: gone on with", tuple(wrong))
+
+
+def clock_jumps(folder: Path, expected: str) -> Ending:
+    """Let the clock of runs jump back and forward at each part; end one of them in between."""
+    way = "a clock that jumps"
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        return Ending(way, 0, "not tried: there is no libfaketime (Debian's faketime)", ())
+    wrong, jumps = [], 0
+    for jobs, most_parts in (("1", PARTS), ("2", PARTS), ("1", PARTS // 2)):
+        clock = folder / "clock"
+        clock.write_text("+0")
+        child = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                WITH_A_CLOCK,
+                *ENUMERATE[:-1],
+                str(folder / "run"),
+                "--jobs",
+                jobs,
+            ],
+            env=os.environ
+            | {
+                "LD_PRELOAD": str(library),
+                "FAKETIME_TIMESTAMP_FILE": str(clock),
+                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "NO_FAKE_STAT": "1",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        deadline, parts, years = time.monotonic() + HANGS_S, 0, 0
+        while child.poll() is None and time.monotonic() < deadline and parts < most_parts:
+            if (now := len(parts_of(folder / "run"))) > parts:
+                parts, years = now, YEARS if years < 0 else -YEARS
+                (folder / "clock.new").write_text(f"{years:+}y")
+                (folder / "clock.new").rename(clock)
+                jumps += 1
+            time.sleep(0.002)
+        if most_parts < PARTS:
+            child.kill()
+        stdout, stderr = child.communicate(timeout=HANGS_S)
+        if most_parts == PARTS:
+            off_years = (float(stdout or 0) - time.time()) / 86400 / 365
+            if child.returncode or abs(off_years - years) > 1:
+                wrong.append(f"status {child.returncode}, {off_years:.0f} years: {stderr[-200:]}")
+        wrong += _goes_on(folder, expected)
+    return Ending(way, 3, f"{jumps} times by {YEARS} years: done, or gone on with", tuple(wrong))
 
 
 def benchmark(arguments: Sequence[str] | None = None) -> None:
@@ -320,12 +546,16 @@ def benchmark(arguments: Sequence[str] | None = None) -> None:
         )
         expected = digest(folder / "one.parquet")
         assert load(folder / "one.parquet").designs
+        chance, of_bench = random.Random(options.seed), options.kills // 8
         steps: tuple[Callable[[], Any], ...] = (
-            lambda: kill_at_random(folder, options.kills, expected, random.Random(options.seed)),
+            lambda: kill_at_random(folder, options.kills - of_bench, expected, chance),
+            lambda: [kill_bench(folder, of_bench, chance)],
             lambda: signalled(folder, expected),
             lambda: [lost_worker(folder, expected)],
+            lambda: lost_in_cluster(folder, expected),
             lambda: full_and_read_only(folder, expected),
             lambda: [two_runs(folder, expected)],
+            lambda: [times_of_files(folder, expected)],
             lambda: [clock_jumps(folder, expected)],
         )
         endings: list[Ending] = []
@@ -352,10 +582,11 @@ def write_page(out: Path, endings: Sequence[Ending], command: str) -> None:
     page = [
         "# Runs that are killed, interrupted and gone on with",
         f"Written by {provenance(command)}.",
-        f"`ifspace enumerate --out FOLDER` in {PARTS} parts by one process and by two, `merge` and "
-        "`bench --resume`, ended in the middle and gone on with by the same command. A fault is a "
-        "finished part that is lost or changed, a file that is not whole, something left over "
-        "after the next run, another catalogue at the end, or an ending that is not documented.",
+        f"`ifspace enumerate --out FOLDER` in {PARTS} parts by one process, by two and by a Dask "
+        "cluster of two workers, `merge` and `bench --resume`, ended in the middle and gone on "
+        "with by the same command. A fault is a finished part or row that is lost or changed, a "
+        "file or a row that is not whole, something left over after the next run, another "
+        "catalogue or other rows at the end, or an ending that is not documented.",
         f"**{kills} kills, {count} faults.**",
         Table(tuple(rows[0]), tuple(tuple(row.values()) for row in rows)).markdown(),
     ]
