@@ -19,6 +19,8 @@ from typing import Final
 
 from ifspace.table import Table
 
+# Extensions of vectors, the widest first, by the names that Linux gives them.
+_VECTORS: Final = {"avx512f": "AVX-512", "avx2": "AVX2"}
 _HEADER: Final = ("file", "command", "commit", "machine", "date")
 _FILES, _END = "<!-- files -->", "<!-- end of files -->"
 _PAGE: Final = f"""# Results of record
@@ -64,13 +66,17 @@ def _output(command: Sequence[str]) -> str:
 
 
 def _processor() -> str:
+    """Return the model's name, and the widest vectors: models of one name differ in them."""
     # psutil and `platform` know no model name on Linux.
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    values = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    name = values.get("model name") or platform.processor() or platform.machine()
+    flags = values.get("flags", "").split()
+    vectors = [text for flag, text in _VECTORS.items() if flag in flags]
+    return f"{name} ({vectors[0]})" if vectors else name
 
 
 def python(*arguments: str) -> list[str]:

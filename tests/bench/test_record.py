@@ -64,3 +64,15 @@ def test_missing_files_are_removed_from_the_list(place: Path) -> None:
     page = (place / "README.md").read_text()
     assert "other.md" in page
     assert "best.md" not in page
+
+
+@pytest.mark.parametrize(
+    ("flags", "vectors"),
+    [("fpu avx avx2", " (AVX2)"), ("fpu avx2 avx512f", " (AVX-512)"), ("fpu avx", "")],
+)
+def test_processors_of_one_name_are_told_apart_by_their_vectors(
+    flags: str, vectors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"processor : 0\nmodel name\t: AMD EPYC\nflags\t\t: {flags}\n\n"
+    monkeypatch.setattr(Path, "read_text", lambda path: text * 2)
+    assert record.provenance("x").machine.startswith(f"AMD EPYC{vectors}, ")
