@@ -13,6 +13,7 @@ from llvmlite import binding as llvm
 
 from ifspace.kernels.chain import loops
 from ifspace.kernels.chain.compiled import Entry
+from ifspace.kernels.chain.loops import LANES
 from ifspace.kernels.chain.translation import INT64, Function, Piece, Translation
 
 # Prints the seconds of processor time of the first call of `run`, and whether its result is right.
@@ -249,7 +250,12 @@ def assembly(entry: Any, triple: str, name: str) -> str:
     [
         ("x86_64-unknown-linux-gnu", "x86-64-v2", r"mulps\s"),
         ("x86_64-unknown-linux-gnu", "x86-64-v3", r"vfmadd\w+ps\s.*%ymm"),
-        ("x86_64-unknown-linux-gnu", "x86-64-v4", r"vfmadd\w+ps\s.*%zmm"),
+        # The vectors that are written are as wide as those of the processor that writes them.
+        (
+            "x86_64-unknown-linux-gnu",
+            "x86-64-v4",
+            rf"vfmadd\w+ps\s.*%{'z' if LANES == 16 else 'y'}mm",
+        ),
         ("aarch64-unknown-linux-gnu", "generic", r"fmla\s+v\d+\.4s"),
     ],
 )
