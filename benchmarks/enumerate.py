@@ -4,8 +4,9 @@
 `enumerate-length` and `enumerate-width` into `results/`; with `--networks` it writes
 `enumerate-networks.md` and `enumerate-networks.csv`, how long it takes to tell the networks of a
 catalogue apart; with `--front` `enumerate-front.md` and `enumerate-front.csv`, how much longer the
-front takes than the cheapest choices, and with floors. Every search runs in a process of its
-own, which loads compiled code before the clock starts. Searches that are compared run in turn.
+front takes than the cheapest choices, and with floors; with `--copies` `enumerate-copies.md` and
+`enumerate-copies.csv`, how long two equal copies of a block take. Every search runs in a process of
+its own, which loads compiled code before the clock starts. Searches that are compared run in turn.
 """
 
 import argparse
@@ -73,6 +74,8 @@ FRONT_CASES: Mapping[str, Row] = {
     "front with floor": {"front": True, "floors": {"least_fan_in": FRONT_FLOOR}},
 }
 REPEATS = 3
+# Two equal copies of a block in sequence: to which lengths, and the seconds that the last may take.
+COPIES, COPY_LENGTHS, COPIES_AIM_S = {"channels": 64, "repeats": 2}, (2, 3, 4, 5), 10.0
 
 
 def halves(setting: EnumerationSetting) -> dict[str, int]:
@@ -144,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--networks", action="store_true", help="time the networks alone")
     parser.add_argument("--front", action="store_true", help="time the fronts alone")
+    parser.add_argument("--copies", action="store_true", help="time two equal copies alone")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
@@ -159,6 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.networks:
         _write_networks(options.out)
+        return
+    if options.copies:
+        _write_copies(options.out)
         return
     if not _agree():
         raise SystemExit("the searches disagree at C = 8: nothing is timed")
@@ -301,7 +308,7 @@ def _write_fronts(out: Path, quick: bool) -> None:
         f"the least of {REPEATS} runs, one process each, taken in turn, from the call to the "
         "finished catalogue; memory is the most of the front's. Aim at 64 channels and length 6: "
         f"{FRONT_AIM_S:.0f} s and {FRONT_AIM_MIB:,} MiB. Processor seconds are those of "
-        f"the front's run where it has one process. Before the first run the load was {load:.1f} "
+        f"all processes of the front's run. Before the first run the load was {load:.1f} "
         f"on {cpu_count()} processors: where it is more than these, seconds on the clock are "
         "longer.",
         _table(
@@ -336,7 +343,7 @@ def _front_row(arguments: Row) -> Row:
             seconds[name] = min(answers[name]["seconds"], seconds.get(name, inf))
             if name == "front":
                 peak = max(peak, used)
-                processor_s = min(processor_s, answers[name]["processor_s"] or inf)
+                processor_s = min(processor_s, answers[name]["processor_s"])
     setting = EnumerationSetting(**arguments)
     text = setting.widths_text + "".join(
         f", {name} {getattr(setting, name)}"
@@ -353,7 +360,7 @@ def _front_row(arguments: Row) -> Row:
         "networks": answers["front"]["networks"],
         "cheapest_s": round(cheapest, 3),
         "front_s": round(front, 3),
-        "processor_s": round(processor_s, 3) if processor_s < inf else None,
+        "processor_s": round(processor_s, 3),
         "front_times": round(front / cheapest, 2),
         "floor_s": round(floor, 3),
         "floor_times": round(floor / front, 2),
@@ -361,20 +368,77 @@ def _front_row(arguments: Row) -> Row:
     }
 
 
+def _write_copies(out: Path) -> None:
+    """Time the search of two equal copies by length, and write the page."""
+    rows, load = [], getloadavg()[0]
+    for length in COPY_LENGTHS:
+        rows.append(_copies_row(COPIES | {"max_len": length}))
+        print(rows[-1], flush=True)
+    command = "python -m benchmarks.enumerate --copies"
+    last = rows[-1]
+    page = [
+        "# How fast two equal copies are",
+        f"Written by {provenance(command)}.",
+        f"`ifspace enumerate --repeats 2` at {COPIES['channels']} channels: blocks that are "
+        "compared with two standard convolutions in sequence, all compositions to the length "
+        f"given. Seconds are the least of {REPEATS} runs, one process each, from the call to the "
+        "finished catalogue; processor seconds those of the process and of workers that it starts; "
+        "memory is the most of all of them together. "
+        f"Before the first run the load was {load:.1f} on {cpu_count()} processors: where it is "
+        "more than these, seconds on the clock are longer.",
+        f"Aim to length {last['length']}: {COPIES_AIM_S:.0f} s; it takes "
+        f"{last['seconds']:.1f} s, {last['processor_s']:.1f} s of the processor.",
+        _table(
+            [
+                "length",
+                "compositions",
+                "survivors",
+                "networks",
+                "covered",
+                "seconds",
+                "processor s",
+                "MiB",
+            ],
+            [list(row.values()) for row in rows],
+        ),
+    ]
+    write_results(out, "enumerate-copies", page, rows, command)
+
+
+def _copies_row(arguments: Row) -> Row:
+    runs = [_child_of({"arguments": arguments}) for _ in range(REPEATS)]
+    answer = runs[0][0]
+    return {
+        "length": arguments["max_len"],
+        "compositions": answer["compositions"],
+        "survivors": answer["survivors"],
+        "networks": answer["distinct_networks"],
+        "choices_covered": answer["choices_covered"],
+        "seconds": round(min(run["seconds"] for run, _ in runs), 3),
+        "processor_s": round(min(run["processor_s"] for run, _ in runs), 3),
+        "peak_mib": round(max(peak for _, peak in runs)),
+    }
+
+
 def _enumerated(arguments: Row) -> Row:
-    for front in (False, True):  # loads the compiled code, and the graph library
-        enumerate_designs([EnumerationSetting(channels=8, max_len=4, front=front)], jobs=1)
     setting = EnumerationSetting.from_arguments(arguments)
-    start, start_of_process = time.perf_counter(), time.process_time()
+    for front in (False, True):  # loads the compiled code, and the graph library
+        small = EnumerationSetting(channels=8, max_len=3, front=front, repeats=setting.repeats)
+        enumerate_designs([small], jobs=1)
+    start, start_of_process = time.perf_counter(), _processor_s()
     catalogue = enumerate_designs([setting])
-    seconds, processor_s = time.perf_counter() - start, time.process_time() - start_of_process
-    alone = not psutil.Process().children(recursive=True)
+    seconds, processor_s = time.perf_counter() - start, _processor_s() - start_of_process
     networks = len(front_networks(catalogue.designs))
     funnel = catalogue.funnels[0]
     counts = {"rows": funnel.rows, "networks": networks}
-    # What workers use is not counted.
-    spent = {"seconds": seconds, "processor_s": processor_s if alone else None}
-    return {**spent, **to_plain(funnel), **counts}
+    return {"seconds": seconds, "processor_s": processor_s, **to_plain(funnel), **counts}
+
+
+def _processor_s() -> float:
+    """Return the processor's seconds of this process and its workers so far."""
+    here = psutil.Process()
+    family = (here, *here.children(recursive=True))
+    return sum(sum(process.cpu_times()[:2]) for process in family)
 
 
 def _row(sweep: str, channels: int, length: int) -> Row:
