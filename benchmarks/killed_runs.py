@@ -64,7 +64,7 @@ PARTS: Final = 16
 END_S: Final = 2.0
 HANGS_S: Final = 300.0
 # How often workers and schedulers are killed.
-TIMES: Final = 5
+TIMES: Final = 3
 # By how much the clock jumps, and a run that says at its end what time it is. With the monotonic
 # clock as it is, libfaketime 0.9.10 makes an error of `time.sleep`.
 YEARS: Final = 40
@@ -190,11 +190,15 @@ def kill_at_random(folder: Path, kills: int, expected: str, chance: random.Rando
     count = dict.fromkeys(wrong, 0)
     whole = dict.fromkeys(wrong, 0)
     jobs = cycle(("1", "1", "2"))
+    commands = {"enumerate": ENUMERATE, "merge": MERGE}
+    whole_s = {name: _undisturbed(command, folder) for name, command in commands.items()}
+    shutil.rmtree(folder / "run")
     while sum(count.values()) < kills:
         finished: dict[str, bytes] = {}
         while True:
             arguments = (*ENUMERATE, "--jobs", next(jobs))
-            status, stderr = _killed(arguments, folder, chance.uniform(0.05, 1.5))
+            after_s = chance.uniform(0.0, whole_s["enumerate"])
+            status, stderr = _killed(arguments, folder, after_s)
             now = parts_of(folder / "run")
             if not finished.items() <= now.items():
                 wrong["enumerate"].append("a finished part was lost or changed")
@@ -209,21 +213,21 @@ def kill_at_random(folder: Path, kills: int, expected: str, chance: random.Rando
         names = {"manifest.json", *(f"shard-{number:05}.parquet" for number in range(PARTS))}
         if left := sorted(set(os.listdir(folder / "run")) - names):
             wrong["enumerate"].append(f"left over: {left}")
+        merged = folder / "merged.parquet"
         for _ in range(4 if 4 * count["merge"] < 3 * count["enumerate"] else 0):
-            status, stderr = _killed(MERGE, folder, chance.uniform(0.0, 0.3))
+            status, stderr = _killed(MERGE, folder, chance.uniform(0.0, whole_s["merge"]))
             count["merge"] += status == -signal.SIGKILL
-            merged = folder / "merged.parquet"
             if merged.exists() and digest(merged) != expected:
                 wrong["merge"].append("half a file")
             merged.unlink(missing_ok=True)
         status, stderr = ended(start(MERGE, folder), folder)
         whole["merge"] += 1
-        if status or digest(folder / "merged.parquet") != expected:
+        if status or digest(merged) != expected:
             wrong["merge"].append(f"other bytes, status {status}: {stderr.strip()[-200:]}")
         if left := [name for name in os.listdir(folder) if name.endswith(".tmp")]:
             wrong["merge"].append(f"left over: {left}")
         shutil.rmtree(folder / "run")
-        (folder / "merged.parquet").unlink()
+        merged.unlink(missing_ok=True)
     return [
         Ending(f"kill -9: {name}", count[name], f"{whole[name]} ended whole", tuple(wrong[name]))
         for name in wrong
@@ -232,7 +236,11 @@ def kill_at_random(folder: Path, kills: int, expected: str, chance: random.Rando
 
 def kill_bench(folder: Path, kills: int, chance: random.Random) -> Ending:
     """Kill a bench at random moments; go on with it until it ends, and begin anew."""
-    expected, whole_s = _undisturbed_bench(folder)
+    _undisturbed(BENCH, folder)  # which compiles
+    expected = set(rows_of(folder / "out"))
+    shutil.rmtree(folder / "out")
+    whole_s = _undisturbed(BENCH, folder)
+    shutil.rmtree(folder / "out")
     count, whole, kept = 0, 0, 0
     wrong: list[str] = []
     while count < kills:
@@ -261,18 +269,13 @@ def kill_bench(folder: Path, kills: int, chance: random.Random) -> Ending:
     return Ending("kill -9: bench", count, outcome, tuple(wrong))
 
 
-def _undisturbed_bench(folder: Path) -> tuple[set[Subject], float]:
-    """Return what the rows of a bench are of that nothing ends, and the seconds it takes."""
-    for _ in range(2):  # the first compiles
-        shutil.rmtree(folder / "out", ignore_errors=True)
-        started_s = time.monotonic()
-        status, stderr = ended(start(BENCH, folder), folder)
-        if status:
-            raise RuntimeError(f"bench ends with {status}: {stderr}")
-    seconds = time.monotonic() - started_s
-    rows = set(rows_of(folder / "out"))
-    shutil.rmtree(folder / "out")
-    return rows, seconds
+def _undisturbed(arguments: Sequence[str], folder: Path) -> float:
+    """Return the seconds of a run that nothing ends."""
+    started_s = time.monotonic()
+    status, stderr = ended(start(arguments, folder), folder)
+    if status:
+        raise RuntimeError(f"{arguments[0]} ends with {status}: {stderr}")
+    return time.monotonic() - started_s
 
 
 def _bench_faults(folder: Path, expected: set[Subject]) -> list[str]:
