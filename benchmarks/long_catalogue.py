@@ -1,4 +1,4 @@
-"""How much memory `ifspace best` and `report` take for catalogues longer than it.
+"""How much memory `ifspace best`, `report` and exports take for catalogues longer than it.
 
 `python -m benchmarks.long_catalogue` writes catalogues of up to a few million rows, each as one
 file and as the folder of a run, some rows at a time: every block of five of twenty layers at 64
@@ -11,14 +11,14 @@ in a process of its own, samples its memory, and writes `long-catalogue.md` and 
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.measure import watch, write_results
+from benchmarks.measure import Usage, watch, write_results
 from ifspace.bench.record import provenance
 from ifspace.block import Block
 from ifspace.catalogue import dataset
@@ -39,19 +39,33 @@ LAYERS: Final = (
     *(f"RPW({g},0)" for g in (2, 4, 8, 16)),
     *(f"SH({g})" for g in (2, 4, 8, 16)),
 )
-ROWS: Final = (200_000, 600_000, 1_800_000)
+ROWS: Final = (120_000, 300_000, 1_800_000)
+# Exports have all rows, and take minutes of the processor.
+EXPORTED: Final = 300_000
 PARTS: Final = 4
 # Odd, so that no two numbers have the same product up to 2^128.
 FACTOR: Final = 0x9E3779B97F4A7C15F39CC0605CEDC835
+# Of a catalogue as a file and as the folder of a run, which are to have the same answer; `results`
+# is the folder that `report` reads.
 QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
-    "best": ("best", "{}"),
+    "best": ("best", "{catalogue}"),
     "best --layers 5 --macs 5k --by activations": (
-        *("best", "{}", "--layers", "5", "--macs", "5k", "--by", "activations"),
+        *("best", "{catalogue}", "--layers", "5", "--macs", "5k", "--by", "activations"),
     ),
     "best --kinds DW,PW,GPW,SH --top 5": (
-        *("best", "{}", "--kinds", "DW,PW,GPW,SH", "--top", "5"),
+        *("best", "{catalogue}", "--kinds", "DW,PW,GPW,SH", "--top", "5"),
     ),
+    "report": ("report", "{results}"),
 }
+# Of the folder alone: in the file no row is said to dominate another.
+PAGE: Final = {"report --html FILE": ("report", "{results}", "--html", "{out}.html")}
+EXPORTS: Final = {
+    "merge --out FILE.csv": ("merge", "{catalogue}", "--out", "{out}.csv"),
+    "merge --out FILE.json": ("merge", "{catalogue}", "--out", "{out}.json"),
+    "merge --out FILE.parquet": ("merge", "{catalogue}", "--out", "{out}.parquet"),
+    "best --out FILE.csv": ("best", "{catalogue}", "--out", "{out}.csv"),
+}
+FILE, FOLDER, BEFORE = "a file", "a folder", "best, all rows in memory"
 WHOLE: Final = (
     "import sys; from ifspace.catalogue import best, load; best(load(sys.argv[1]), limit=10)"
 )
@@ -115,23 +129,24 @@ def columns(first: int, rows: int) -> Iterator[dict[str, Any]]:
         number += count
 
 
-def funnel(rows: int) -> Funnel:
-    """Return the funnel of so many rows."""
-    by_length = (*[0] * (LENGTH - 1), rows)
-    return Funnel(rows, rows, rows, by_length, by_length, by_length)
+def funnel(rows: int, of: int) -> Funnel:
+    """Return the funnel of so many rows of all."""
+    none = [0] * (LENGTH - 1)
+    return Funnel(of, of, rows, (*none, of), (*none, of), (*none, rows))
 
 
 def write(rows: int, folder: Path) -> tuple[Path, Path]:
     """Write a catalogue of so many rows; return its file, and the folder of it in parts."""
-    file, run = folder / f"{rows}.parquet", folder / f"{rows}"
-    about = dataset.provenance([SETTING], [funnel(rows)])
+    file, run = folder / f"results-{rows}" / f"catalogue-{CHANNELS}.parquet", folder / f"{rows}"
+    file.parent.mkdir()
+    about = dataset.provenance([SETTING], [funnel(rows, rows)])
     dataset.write_columns(file, about, columns(0, rows))
     manifest = Manifest.of([SETTING], [PARTS], 1)
     run.mkdir()
     shards = Shards.start(run, manifest)
     size = rows // PARTS
     for number in range(PARTS):
-        about = dataset.part_provenance(Part((), funnel(size)), manifest.key, number, size)
+        about = dataset.part_provenance(Part((), funnel(size, rows)), manifest.key, number, size)
         tables = (
             {**some, "representative": [None] * len(some["block"])}
             for some in columns(number * size, size)
@@ -147,50 +162,82 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
+    command = f"python -m benchmarks.{Path(__file__).stem}"
     with tempfile.TemporaryDirectory() as place:
         for count in options.rows:
             file, run = write(count, Path(place))
-            ways = {"a file": file, "a folder": run}
-            answers: dict[str, set[str]] = {}
-            for question, words in QUESTIONS.items():
-                for way, path in ways.items():
-                    child = [sys.executable, "-m", "ifspace", *words, "--quiet"]
-                    usage = watch([word.format(path) for word in child])
-                    answers.setdefault(question, set()).add(usage.output)
-                    rows.append(_row(count, question, way, usage))
-            assert all(len(texts) == 1 for texts in answers.values()), "file and folder differ"
             if count == min(options.rows):
                 usage = watch([sys.executable, "-c", WHOLE, str(file)])
-                rows.append(_row(count, "best, all rows in memory", "a file", usage))
-    command = f"python -m benchmarks.{Path(__file__).stem}"
-    write_results(options.out, NAME, page(rows, command), rows, command)
+                rows.append(_row(count, BEFORE, FILE, usage))
+            for question, words in QUESTIONS.items():
+                of_file = _asked(words, file, file.parent)
+                of_folder = _asked(words, run, run)
+                rows.append(_row(count, question, FILE, of_file))
+                rows.append(_row(count, question, FOLDER, of_folder))
+                if of_file.output != of_folder.output:
+                    raise SystemExit(f"{question}: file and folder differ")
+            for question, words in (PAGE | EXPORTS if count <= EXPORTED else PAGE).items():
+                rows.append(_row(count, question, FOLDER, _asked(words, run, run)))
+            # What is done is kept: all of it takes half an hour and more.
+            write_results(options.out, NAME, page(rows, command), rows, command)
 
 
-def _row(count: int, question: str, way: str, usage: Any) -> dict[str, Any]:
-    mib, seconds = round(usage.peak_mib), round(usage.seconds, 1)
-    return {"rows": count, "question": question, "of": way, "peak MiB": mib, "s": seconds}
+def _asked(words: Sequence[str], catalogue: Path, results: Path) -> Usage:
+    """Run a command of ifspace; what it writes beside its output is removed."""
+    with tempfile.TemporaryDirectory() as out:
+        places = {"catalogue": catalogue, "results": results, "out": Path(out) / "written"}
+        child = [word.format(**places) for word in words]
+        usage = watch([sys.executable, "-m", "ifspace", *child, "--quiet"])
+    print(words, catalogue.name, usage.peak_mib, usage.processor_s, flush=True)
+    return usage
+
+
+def _row(count: int, question: str, way: str, usage: Usage) -> dict[str, Any]:
+    return {
+        "rows": count,
+        "question": question,
+        "of": way,
+        "peak MiB": round(usage.peak_mib),
+        "s": round(usage.seconds, 1),
+        "processor s": round(usage.processor_s, 1),
+    }
 
 
 def page(rows: Sequence[dict[str, Any]], command: str) -> list[str]:
     """Return the paragraphs: the peak memory of each command, and of reading all rows."""
-    before = rows[len(QUESTIONS) * 2]
-    least, most = (
-        max(row["peak MiB"] for row in rows if row["rows"] == count and row is not before)
-        for count in (min(row["rows"] for row in rows), max(row["rows"] for row in rows))
+    before = next(row for row in rows if row["question"] == BEFORE)
+    counts = sorted({row["rows"] for row in rows})
+    answers, pages, exports = (
+        [max(_peaks(rows, count, kind), default=0) for count in counts]
+        for kind in (QUESTIONS, PAGE, EXPORTS)
     )
+    exported = [peak for peak in exports if peak]
     table = Table(
-        (">rows", "command", "of", ">peak MiB"),
-        tuple((row["rows"], row["question"], row["of"], row["peak MiB"]) for row in rows),
+        (">rows", "command", "of", ">peak MiB", ">processor s"),
+        tuple(
+            (row["rows"], row["question"], row["of"], row["peak MiB"], row["processor s"])
+            for row in rows
+        ),
     )
     return [
         "# Catalogues longer than memory",
         f"Written by {provenance(command)}.",
-        f"Peak memory of a process of its own, sampled, imports included. "
-        f"With {rows[-1]['rows'] / rows[0]['rows']:.0f} times the rows the most that a command "
-        f"takes goes from {least:,} to {most:,} MiB; all {before['rows']:,} rows in memory take "
+        "Peak memory of a process of its own, sampled, imports included, and the processor's "
+        f"seconds. From {counts[0]:,} to {counts[-1]:,} rows the most that an answer takes goes "
+        f"from {answers[0]:,} to {answers[-1]:,} MiB and the page from {pages[0]:,} to "
+        f"{pages[-1]:,}; to {counts[len(exported) - 1]:,} rows an export of all rows goes from "
+        f"{exported[0]:,} to {exported[-1]:,}. All {before['rows']:,} rows in memory take "
         f"{before['peak MiB']:,} MiB.",
         table.markdown().strip(),
     ]
+
+
+def _peaks(
+    rows: Sequence[dict[str, Any]], count: int, questions: Mapping[str, Any]
+) -> Iterator[int]:
+    return (
+        row["peak MiB"] for row in rows if row["rows"] == count and row["question"] in questions
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the benchmarks share: child processes, searches timed in turn, files of results."""
 
 import csv
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +19,15 @@ Solution = TypeVar("Solution")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a finished child used: wall time, peak memory of it and its children; its output."""
+    """What a finished child used: wall time, peak memory of it and its children; its output.
+
+    `processor_s`: the processor's seconds of it and of those children that it has waited for.
+    """
 
     seconds: float
     peak_mib: float
     output: str
+    processor_s: float
 
 
 def watch(command: Sequence[str], interval_s: float = 0.05) -> Usage:
@@ -30,7 +35,7 @@ def watch(command: Sequence[str], interval_s: float = 0.05) -> Usage:
 
     Raises: subprocess.CalledProcessError when the command fails.
     """
-    start = time.perf_counter()
+    start, spent_s = time.perf_counter(), _children_s()
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peak_mib = 0.0
     while child.poll() is None:
@@ -40,7 +45,13 @@ def watch(command: Sequence[str], interval_s: float = 0.05) -> Usage:
     output = child.communicate()[0]
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, command, output)
-    return Usage(seconds, peak_mib, output)
+    return Usage(seconds, peak_mib, output, _children_s() - spent_s)
+
+
+def _children_s() -> float:
+    """Return the processor's seconds of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _resident_mib(pid: int) -> float:
