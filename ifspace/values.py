@@ -322,11 +322,13 @@ def parse_image_size(text: str) -> tuple[int, int, int]:
     ascii_text = text.replace("×", "x").lower() if isinstance(text, str) else ""
     match = re.fullmatch(r"\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*", ascii_text)
     if match is None:
+        is_volume = re.fullmatch(r"[0-9]+(x[0-9]+){3}", ascii_text) is not None
         raise SettingError.because(
             "image size cannot be read",
             got=repr(text),
             allowed="CHANNELSxHEIGHTxWIDTH in pixels",
-            remedy="write it like 3x224x224",
+            remedy=f"{'networks in 3-D are not read; ' if is_volume else ''}"
+            "write it like 3x224x224",
             argument="input",
         )
     channels, height, width = map(int, match.groups())

@@ -55,6 +55,8 @@ Maker = Callable[[], Any]
 _RGB: Final = 3
 # How long the host of trained weights may take to answer, in seconds.
 CONNECTION_S: Final = 5.0
+# Files that hold weights or a program, which are taken for networks.
+_OTHER_FILES: Final = (".pt", ".pth", ".pt2", ".ckpt", ".onnx")
 
 
 def network(
@@ -373,13 +375,15 @@ def _user_file(file: str, factory: str, classes: int | None) -> Maker:
 def _built_in(name: str, image: ImageSize, classes: int | None) -> Maker:
     if name.lower() not in NETWORKS:
         alternatives = " or ".join(f"{package}:{name}" for package in PACKAGES)
+        is_file = name.lower().endswith(_OTHER_FILES)
         raise SettingError.because(
             "unknown network",
             got=repr(name),
             allowed=_forms(),
             argument="model",
-            remedy=nearest(name.lower(), NETWORKS, "name a package")
-            + f", or is it {alternatives}?",
+            remedy="such a file has weights or a program: name the code that builds the network"
+            if is_file
+            else f"{nearest(name.lower(), NETWORKS, 'name a package')}, or is it {alternatives}?",
         )
     channels, height, width = image
     if channels != _RGB or height != width:

@@ -38,7 +38,7 @@ from ifspace.models.tracing import Image, trace
 from ifspace.models.widening import Widen, widen_copy
 from ifspace.stages.problem import Budgets, budgets_error
 from ifspace.stages.widths import Form, Width, WidthPlan, WidthsProblem, best_widths
-from ifspace.storage import check_no_device, reason
+from ifspace.storage import read_csv, reason
 from ifspace.values import choice, counted, whole_number
 
 # A norm of the weights of each channel, or numbers of the user's own.
@@ -500,17 +500,14 @@ def _read_scores(path: Path) -> Mapping[str, Tensor]:
     columns = ["layer", "channel", "importance"]
     rows: dict[str, dict[int, float]] = {}
     try:
-        check_no_device(path)
-        with path.open(newline="", encoding="utf-8") as file:
-            for line, row in enumerate(csv.DictReader(file), start=2):
-                try:
-                    rows.setdefault(row["layer"], {})[int(row["channel"])] = float(
-                        row["importance"]
-                    )
-                except (KeyError, TypeError, ValueError):
-                    raise _unreadable(path, f"line {line}", columns) from None
-    except (OSError, UnicodeDecodeError) as error:
+        table = read_csv(path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _unreadable(path, reason(error), columns) from None
+    for line, row in table.rows:
+        try:
+            rows.setdefault(row["layer"], {})[int(row["channel"])] = float(row["importance"])
+        except (KeyError, ValueError):
+            raise _unreadable(path, f"line {line}", columns) from None
     if not rows:
         raise _unreadable(path, "no line with a number", columns)
     scores = {}

@@ -1,5 +1,6 @@
 """`ifspace score` and `ifspace validate`: scores of a network, and what they can tell."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +9,9 @@ import click
 from ifspace.cli.backend import backend_options
 from ifspace.cli.options import FILE, Output, WholeNumber, output_options, shared, with_options
 from ifspace.cli.progress import ProgressBar
-from ifspace.errors import IfspaceError
+from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.options import (
+    SAVED,
     ModelSource,
     input_option,
     layer_list_option,
@@ -160,6 +162,12 @@ def _scored(
             metavar="FILE",
             help="Draw the result too, as SVG and PNG of this name.",
         ),
+        click.option(
+            "--trust-code",
+            is_flag=True,
+            help="Run the Python files that a `builder` names. Trust only files of people whose "
+            "programs you would run.",
+        ),
     )
 )
 @backend_options()
@@ -173,6 +181,7 @@ def validate_command(
     alpha: float,
     jobs: int | None,
     figure: Path | None,
+    trust_code: bool,
 ) -> None:
     """Show how every score and count orders trained networks by their accuracies.
 
@@ -193,7 +202,8 @@ def validate_command(
     from ifspace.scores.text import validation_forms
     from ifspace.scores.validation import validate
 
-    networks = [network for table in tables for network in read_table(table, _built)]
+    build = partial(_built, trust_code)
+    networks = [network for table in tables for network in read_table(table, build)]
     with ProgressBar("scoring", quiet=output.quiet) as bar:
         sets = network_sets(networks, alpha, bar)
     with ProgressBar("comparing", quiet=output.quiet) as bar:
@@ -208,9 +218,21 @@ def validate_command(
             output.note(f"wrote {path}")
 
 
-def _built(name: str, size: str | None) -> "Built":
+def _built(trust_code: bool, name: str, size: str | None) -> "Built":
+    """Return what a table's builder builds; a table is data, so its code needs trust."""
     with networks_needed(_NEEDED):
-        return _read(ModelSource.of(name, size, trust_code=False))
+        from ifspace.models.sources import code_file
+
+        file = code_file(name)
+        if file is not None and not trust_code:
+            raise SettingError.because(
+                "a builder that cannot be built without running code",
+                got=f"{file}, which would be run",
+                allowed="code that you trust, with --trust-code",
+                remedy="read it first",
+            )
+        is_saved = name.lower().endswith(SAVED)
+        return _read(ModelSource.of(name, size, trust_code and is_saved))
 
 
 def _read(source: ModelSource) -> "Built":

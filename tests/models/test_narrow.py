@@ -113,6 +113,9 @@ def test_importance_of_the_user(tmp_path: Path) -> None:
     lines = ["layer,channel,importance", *(f"0,{n},{n}" for n in range(32))]
     file.write_text("\n".join(lines), encoding="utf-8")
     assert m.narrow(model, (4, 8, 8), budget, importance=file).plan.step == own.plan.step
+    file.write_text("\n".join([*lines[:-1], "0,31,3,5"]), encoding="utf-8")  # a decimal comma
+    with pytest.raises(SettingError, match="line 33 has 4 fields, the header 3"):
+        m.narrow(model, (4, 8, 8), budget, importance=file)
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,7 @@ def test_no_weights_are_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("squeeze", None, r"unknown network: got 'squeeze'; .*; name a package, or is it timm:"),
         ("", None, "unknown network: got ''"),
+        ("net.pt2", None, "unknown network: got 'net.pt2'; .*; such a file has weights or a prog"),
         ("tim:resnet50", None, r"unknown source of a network: got 'tim:r.*; nearest: timm$"),
         ("hf:resnet50", None, r"unknown source of a network: .*; write a file as FILE\.py:"),
         (
@@ -351,7 +352,7 @@ def test_image_sizes_are_read(text: str, image: ImageSize) -> None:
     [
         ("224", "image size cannot be read: got '224'; allowed: CHANNELSxHEIGHTxWIDTH"),
         ("3x224", "image size cannot be read"),
-        ("3x224x224x1", "image size cannot be read"),
+        ("3x224x224x1", "image size cannot be read: .*networks in 3-D are not read"),
         ("3x-2x2", "image size cannot be read"),
         ("٣x2x2", "image size cannot be read"),
         (None, "image size cannot be read: got None"),
