@@ -116,9 +116,9 @@ def start(arguments: Sequence[str], folder: Path) -> int:
         os._exit(code)
 
 
-def ended(child: int, folder: Path) -> tuple[int, str]:
-    """Return how a process ended, and its stderr; one that hangs is killed."""
-    deadline = time.monotonic() + HANGS_S
+def ended(child: int, folder: Path, most_s: float = HANGS_S) -> tuple[int, str]:
+    """Return how a process ended, and its stderr; it is killed after `most_s`, or when it hangs."""
+    deadline = time.monotonic() + most_s
     while not (answer := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
@@ -198,7 +198,7 @@ def kill_at_random(folder: Path, kills: int, expected: str, chance: random.Rando
         while True:
             arguments = (*ENUMERATE, "--jobs", next(jobs))
             after_s = chance.uniform(0.0, whole_s["enumerate"])
-            status, stderr = _killed(arguments, folder, after_s)
+            status, stderr = ended(start(arguments, folder), folder, after_s)
             now = parts_of(folder / "run")
             if not finished.items() <= now.items():
                 wrong["enumerate"].append("a finished part was lost or changed")
@@ -215,7 +215,9 @@ def kill_at_random(folder: Path, kills: int, expected: str, chance: random.Rando
             wrong["enumerate"].append(f"left over: {left}")
         merged = folder / "merged.parquet"
         for _ in range(4 if 4 * count["merge"] < 3 * count["enumerate"] else 0):
-            status, stderr = _killed(MERGE, folder, chance.uniform(0.0, whole_s["merge"]))
+            status, stderr = ended(
+                start(MERGE, folder), folder, chance.uniform(0.0, whole_s["merge"])
+            )
             count["merge"] += status == -signal.SIGKILL
             if merged.exists() and digest(merged) != expected:
                 wrong["merge"].append("half a file")
@@ -247,7 +249,7 @@ def kill_bench(folder: Path, kills: int, chance: random.Random) -> Ending:
         finished: dict[Subject, dict[str, str]] = {}
         status = -signal.SIGKILL
         while status == -signal.SIGKILL:
-            status, stderr = _killed(BENCH, folder, chance.uniform(0.1, whole_s))
+            status, stderr = ended(start(BENCH, folder), folder, chance.uniform(0.1, whole_s))
             try:
                 rows = rows_of(folder / "out")
             except ValueError as error:
@@ -290,14 +292,6 @@ def _bench_faults(folder: Path, expected: set[Subject]) -> list[str]:
     if left := [path.name for path in (folder / "out").rglob("*.tmp")]:
         wrong.append(f"left over: {left}")
     return wrong
-
-
-def _killed(arguments: Sequence[str], folder: Path, after_s: float) -> tuple[int, str]:
-    child = start(arguments, folder)
-    time.sleep(after_s)
-    with suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
-    return ended(child, folder)
 
 
 def _at_first_part(folder: Path, *options: str) -> int:
