@@ -217,8 +217,8 @@ def packed_layer(stage: Stage) -> Layer | None:
     """Return the forward pass of a stage; None if the loops do not compute it.
 
     >>> layer = packed_layer(Stage(64, 64, 32, 32))
-    >>> layer.windows, layer.each, [block.place for block in layer.blocks]
-    (2, 32, [0, 32])
+    >>> layer.windows, layer.each, {block.place // layer.each for block in layer.blocks}
+    (2, 32, {0, 1})
     >>> packed_layer(Stage(64, 64, 32, 32, "blocked")).windows
     1
     """
