@@ -491,7 +491,8 @@ def compare(case: Case, goal: str, ways: Sequence[str], search: Search) -> Itera
                 }
             row |= {"error": f"{result.error:.0e}", "seconds": round(result.seconds, 1)}
         source = provenance("python -m benchmarks.optimize_networks")
-        row |= {"commit": source.commit, "load": round(os.getloadavg()[0])}
+        processor = source.machine.split(", ")[0]
+        row |= {"commit": source.commit, "machine": processor, "load": round(os.getloadavg()[0])}
         yield row
 
 
@@ -582,7 +583,7 @@ def _write(folder: Path, rows: Mapping[Key, Row], threads: int) -> None:
         "# Networks brought to a budget",
         f"Written by {provenance(command)}; {threads} thread, float32, one image of "
         f"{_SIDE} pixels (U-Net: 128). Rows name the "
-        "commit that they were measured at and the load of the machine then, of which other "
+        "commit and the machine that they were measured at and its load then, of which other "
         "programs are the most: ratios are of networks that took turns.",
         "Each network as `ifspace optimize` brings it to a budget, by *blocks*, *stages* or "
         "*widths* alone or *joint*, beside torch-pruning (L2 norms of groups, one ratio for all "
