@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 import ifspace.models as m
 from ifspace.bench.predict import LatencyPredictor
+from ifspace.block import SizedBlock
 from ifspace.errors import SettingError
 from ifspace.floors import Floors
 from ifspace.models.latencies import known_latency
+from ifspace.models.layer_times import LayerTimes
+from ifspace.models.measuring import Measurer
 from ifspace.models.replaceable import Layers
-from ifspace.nn import build_network
+from ifspace.nn import PLAIN, Style, build_network
 from ifspace.stages.networks import make_layout
 
 pytestmark = pytest.mark.slow
@@ -161,6 +164,27 @@ def test_what_is_to_stay_stays() -> None:
     assert not any(name.startswith(("8.", "9.")) for name in plan.blocks)
     with pytest.raises(SettingError, match=r"got 'layer9'; allowed: patterns of full names"):
         m.redesign(network(), IMAGE, m.Budgets(params="30%"), m.Freedom(keep_widths=("layer9",)))
+
+
+def test_blocks_are_timed_with_the_norms_between_their_layers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    styles: dict[bool, set[bool]] = {True: set(), False: set()}
+
+    def block_ms(
+        _: Measurer, sized: SizedBlock, side: int, stride: int = 1, style: Style = PLAIN
+    ) -> Fraction:
+        styles[len(sized.layers) > 1].add(style.batch_norm)
+        return Fraction(sized.params, 10**4)
+
+    monkeypatch.setattr(Measurer, "block_ms", block_ms)
+    source = LayerTimes(Measurer())
+    model, freedom = (
+        network(stages=1),
+        m.Freedom(depths=False, layers=Layers(include=("*.body.3",))),
+    )
+    m.redesign(model, IMAGE, m.Budgets(params="60%"), freedom, m.Search(latency=source))
+    assert styles == {True: {True}, False: {False}}  # a norm is behind each of these layers
 
 
 def test_a_budget_of_latency_holds_in_the_network_that_comes_out() -> None:
