@@ -36,8 +36,8 @@ DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
 PACKAGED: Final = tuple(Path(__file__).with_name(f"costs-{bits}.json") for bits in (512, 256))
 # Constants of a way: a time is the sum of their products with `Layer.features`.
 FEATURES: Final = 5
-# Numbers of float32 that the loops compute at a time, of whichever vectors: rows are filled up.
-LANES: Final = 8
+# Pixels of the narrowest vector: a row takes the compiled loops as long as one that fills its last.
+VECTOR_PIXELS: Final = 8
 # The compiled loops are chosen if they are expected to take at most this share of another way.
 SURELY: Final = 0.9
 # Times of a case, of which the least counts, and the most seconds for all of them.
@@ -86,7 +86,7 @@ class Layer(NamedTuple):
             return 1, c_in * c_out, c_in * c_out * pixels, 0, moved
         if way == GROUPED:
             return 1, weights, weights * pixels, self.groups * pixels, moved
-        filled = pixels // self.row * (-(-self.row // LANES) * LANES)
+        filled = pixels // self.row * (-(-self.row // VECTOR_PIXELS) * VECTOR_PIXELS)
         return 1, weights, weights * filled, weights * filled // self.together, moved
 
 

@@ -648,9 +648,8 @@ class _Tables:
         source = self.parts_of.source
         if source is None or conv.layer.is_linear:
             return Fraction(0)
-        if sized is not None and isinstance(
-            source, LayerTimes
-        ):  # with the norms between its layers
+        if sized is not None and isinstance(source, LayerTimes):
+            # With the norms between the block's layers.
             source = replace(source, style=conv.default_style)
         block = sized or conv.at(conv.block.block, c_in, c_out)
         time = latency_of_calls(conv, block, source)

@@ -209,9 +209,9 @@ def test_the_loops_are_chosen_where_they_are_surely_faster(
         f"float32 nchw spatial forward {way}": [ns, 0, 0, 0, 0]
         for way, ns in ((costs.COMPILED, compiled_ns), (costs.GROUPED, 100.0))
     }
-    known = costs.Costs("a machine", rows, {"spatial": 8})
+    machine = costs.Costs("a machine", rows, {"spatial": 8})
     layer = costs.Layer(64, 64, fan_in, 3, 784, 784, 28, fan_in, 64 // fan_in, False)
-    assert known.choose(layer, "forward", torch.float32, False).way == way
+    assert machine.choose(layer, "forward", torch.float32, False).way == way
 
 
 def test_measured_constants_choose_the_least_time(
