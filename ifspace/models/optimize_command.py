@@ -348,8 +348,9 @@ def command(
     units; an amount without a budget does not grow. With blocks it is the blocks that do, in the
     stages of the organizer, or with --blocks-only in those that are there: as few as it takes,
     proven. With --widths or --widths-only the widths do, also within --latency-budget-ms: those of
-    the greatest sum of MACs^(3/4) over the layers; an amount without a budget is at most 9/10 of
-    what it is with all widths narrowed alike. Amounts may end in k, M or G. Peak memory is that of
+    the greatest sum of MACs^(3/4) over the layers, of which up to 1/200 goes for parameters that
+    the budget leaves; an amount without a budget is at most 9/10 of what it is with all widths
+    narrowed alike. Amounts may end in k, M or G. Peak memory is that of
     the network that comes out: blocks and widths are chosen within it; the depths of stages are
     not, and a network that needs more is no answer.
 

@@ -8,6 +8,7 @@ from ifspace.models.channel_groups import FixedChannels
 from ifspace.models.options import name_list
 from ifspace.models.widths import GroupWidth, Narrowing
 from ifspace.stages.problem import Budgets, amounts_text
+from ifspace.stages.widths import YIELDED
 from ifspace.table import Table, facts, heading, number_text, ratio_text
 from ifspace.values import counted
 
@@ -82,7 +83,10 @@ def widths_text(plan: Narrowing | None) -> str:
     pairs = [("kept" if not number else "", line) for number, line in enumerate(lines)]
     answer, best = plan.answer, plan.answer.best
     value = best.objective()
-    pairs.append(("status", f"{answer.status.name.lower()}, {_STATUS[answer.status]}"))
+    status = _STATUS[answer.status]
+    if answer.status is Status.FEASIBLE and plan.objective == "macs-3/4":
+        status += f", of those within {float(YIELDED):.1%} the one of the most parameters"
+    pairs.append(("status", f"{answer.status.name.lower()}, {status}"))
     if answer.bound is not None:
         above = (answer.bound - value) / value if value else 0.0
         is_reached = answer.status is Status.OPTIMAL or not above

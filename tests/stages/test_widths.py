@@ -1,5 +1,6 @@
 """The best widths against every choice of small chains and residual networks."""
 
+from dataclasses import replace
 from itertools import pairwise, product
 from random import Random
 
@@ -8,7 +9,7 @@ import pytest
 from ifspace.answer import Status
 from ifspace.errors import SettingError
 from ifspace.stages.problem import Budgets
-from ifspace.stages.widths import Form, Width, WidthsProblem, best_widths
+from ifspace.stages.widths import YIELDED, Form, Width, WidthsProblem, best_widths
 
 
 def convolution(reads: Form, writes: Form, pixels: int) -> tuple[Form, Form]:
@@ -48,25 +49,44 @@ def random_problem(seed: int, share: float) -> WidthsProblem:
     )
 
 
+def choices_within(problem: WidthsProblem) -> list[tuple[int, ...]]:
+    """Return all widths within the limits."""
+    return [
+        counts
+        for counts in product(*(width.counts for width in problem.widths))
+        if all(problem.amounts(counts)[name] <= limit for name, limit in problem.limits.items())
+    ]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_best_widths_are_those_of_every_choice(seed: int) -> None:
     problem = random_problem(seed, (0.3, 0.5, 0.8)[seed % 3])
-    choices = list(product(*(width.counts for width in problem.widths)))
     if problem.start is None:
         assert problem.budgets.exceeded(problem.amounts(problem.least))
         return
-    within = [
-        counts
-        for counts in choices
-        if all(problem.amounts(counts)[name] <= limit for name, limit in problem.limits.items())
-    ]
-    best = max(map(problem.value, within))
+    within = choices_within(problem)
+    best = max(within, key=problem.value)
     answer = best_widths(problem)
     assert answer.best is not None
     assert answer.best.counts in within
-    assert answer.best.objective() == pytest.approx(best, rel=1e-4)
-    assert answer.bound >= best * (1 - 1e-9)
+    assert answer.bound >= problem.value(best) * (1 - 1e-9)
+    assert answer.best.objective() == pytest.approx(problem.value(best), rel=1e-4)
     assert answer.status is Status.OPTIMAL
+
+
+@pytest.mark.parametrize(("seed", "share"), [(17, 0.3), (36, 0.8)])
+def test_parameters_left_over_are_used_for_little_of_the_objective(seed: int, share: float) -> None:
+    problem = replace(random_problem(seed, share), objective="macs-3/4")
+    within = choices_within(problem)
+    best = max(within, key=problem.value)
+    near = [x for x in within if problem.value(x) >= (1 - YIELDED) * problem.value(best)]
+    most = max(problem.amounts(counts)["params"] for counts in near)
+    answer = best_widths(problem)
+    assert answer.best is not None
+    assert answer.best.counts in near
+    assert answer.best.amounts["params"] == most > problem.amounts(best)["params"]
+    assert answer.status is Status.FEASIBLE
+    assert answer.bound >= problem.value(best)
 
 
 def test_an_amount_without_a_budget_is_at_most_that_of_uniform_widths() -> None:
