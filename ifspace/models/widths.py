@@ -194,10 +194,10 @@ def narrow(
     `x`: an image [N, C, H, W] or its size (C, H, W). Widths are multiples of `multiple` channels
     (of wide groups of 2, 4 ... times as many): those of greatest `objective` ("macs-3/4", the sum
     of MACs^(3/4) over layers, of which up to 1/200 goes for parameters that the budget leaves;
-    "most-macs", or "most-params"). An amount without a budget is at most 9/10 of what it is where all widths are narrowed alike. `keep_widths`:
-    patterns such as "*.conv3" of the full names of layers that stay as wide as they are. `widen`:
-    widths may be up to so many times what they are, 1 or more; parameters and MACs grow only where
-    they have a budget above what they are.
+    "most-macs", or "most-params"). An amount without a budget is at most 9/10 of what it is where
+    all widths are narrowed alike. `keep_widths`: patterns such as "*.conv3" of the full names of
+    layers that stay as wide as they are. `widen`: widths may be up to so many times what they are,
+    1 or more; parameters and MACs grow only where they have a budget above what they are.
 
     Of each group the channels stay that have the greatest
     `importance`: the "l1" or "l2" norm of their weights in all layers that write them, or numbers
