@@ -9,6 +9,7 @@ from ifspace.errors import IfspaceError
 from ifspace.latency import Latency, LatencySource
 from ifspace.models.analysis import Report
 from ifspace.models.graph import TracedLayer
+from ifspace.models.layer_times import LayerTimes
 from ifspace.models.options import layer_text
 
 
@@ -53,5 +54,7 @@ def layer_latency(layer: TracedLayer, source: LatencySource) -> Latency | None:
         sized = Block.parse(layer_text(layer)).at(layer.c_in, layer.c_out)
     except IfspaceError:  # a kernel that is even, or longer along one axis
         return None
-    # A strided pointwise layer reads every other pixel, and does what one without a stride does.
-    return source.find(sized, height, stride[0] if sized.strided_index is not None else 1)
+    # A strided pointwise layer reads every other pixel, and does what one without a stride does;
+    # torch may take longer for it.
+    is_known = sized.strided_index is not None or isinstance(source, LayerTimes)
+    return source.find(sized, height, stride[0] if is_known else 1)

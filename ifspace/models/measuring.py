@@ -110,9 +110,7 @@ class Measurer:
         if key not in times:
             size = side * stride
             x = torch.randn(1, sized.channels, size, size).expand(self.batch, -1, -1, -1)
-            block: nn.Module = BlockModule(sized, stride, style).eval().to(self.device)
-            if len(sized.layers) == 1:  # a layer of the network, which torch runs
-                block = next((part for part in block.modules() if type(part) is nn.Conv2d), block)
+            block = _block(sized, stride, style).eval().to(self.device)
             seconds = self._interleaved({key: _call(block, x.contiguous().to(self.device))}, LAYERS)
             times[key] = 1000 * min(seconds[key]) if key in seconds else 0.0
             self.timed += 1
@@ -207,6 +205,18 @@ def _call(module: nn.Module, x: Tensor) -> Callable[[], Any]:
             return module(x)
 
     return call
+
+
+def _block(sized: SizedBlock, stride: int, style: Style) -> nn.Module:
+    """Return the module of a block; of a single layer the convolution that torch runs."""
+    # A pointwise layer with a stride may be in a network, but is no block.
+    is_strided_pointwise = len(sized.layers) == 1 and sized.strided_index is None
+    block = BlockModule(sized, 1 if is_strided_pointwise else stride, style)
+    convs = [part for part in block.modules() if type(part) is nn.Conv2d]
+    if len(sized.layers) > 1 or not convs:
+        return block
+    convs[0].stride = (stride, stride)
+    return convs[0]
 
 
 def _module(conv: ReplaceableConv, candidate: Candidate) -> nn.Module:

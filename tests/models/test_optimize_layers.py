@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ from ifspace.groups.solve import cheapest_groups
 from ifspace.latency import Latency
 from ifspace.models import measuring
 from ifspace.models.decomposition import plan_decomposition
+from ifspace.models.latencies import layer_latency
 from ifspace.models.layer_times import LayerTimes
 from ifspace.models.measuring import Measurer, NetworkTimes
 from ifspace.models.sources import on_shapes
@@ -559,3 +560,22 @@ def test_what_a_budget_above_the_network_and_a_plan_with_less_field_say(run: Cal
     assert "--cheapest" not in planned
     listed = run(*COMMAND, "--names", "down", "--block", "GC(2)", "--blocks-only").out
     assert "--cheapest takes blocks with the full field" in listed
+
+
+def test_a_strided_pointwise_layer_is_timed_with_its_stride(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    timed = []
+
+    def interleaved(_: Measurer, calls: Mapping[str, Callable[[], Any]], *__: Any) -> Any:
+        timed.extend(tuple(call().shape) for call in calls.values())
+        return {name: [0.001] for name in calls}
+
+    monkeypatch.setattr(Measurer, "_interleaved", interleaved)
+    network = nn.Sequential(nn.Conv2d(8, 16, 1, stride=2, bias=False))
+    trace = m.trace(network, (8, 12, 12))
+    source = LayerTimes(Measurer(folder=tmp_path))
+    assert layer_latency(trace.all_layers[0], source) == Latency(Fraction(1))
+    assert timed == [(1, 16, 6, 6)]
+    (key,) = json.loads(source.measurer.path.read_text())
+    assert key == "PW, 8 to 16, writes 6x6, stride 2"
