@@ -472,13 +472,19 @@ def run_block(builder: Any, *arguments: Any) -> None:
     _switch(builder, number, LOOPS, lambda *loop: _write_block(builder, arguments, Loop(*loop)))
 
 
-@Piece
-def activate(builder: Any, address: Any, count: Any, kind: Any) -> None:
-    """Apply the activation of a code to `count` floats from an address on."""
+@contextmanager
+def _by_vector(builder: Any, count: Any) -> Iterator[tuple[Any, Any]]:
+    """Loop over the vectors of `count` elements: where each begins, and its mask of them."""
     steps = builder.sdiv(builder.add(count, integer(LANES - 1)), integer(LANES))
     with counting(builder, steps) as turn:
         at = builder.mul(turn.index, integer(LANES))
-        mask = _mask(builder, builder.sub(count, at))
+        yield at, _mask(builder, builder.sub(count, at))
+
+
+@Piece
+def activate(builder: Any, address: Any, count: Any, kind: Any) -> None:
+    """Apply the activation of a code to `count` floats from an address on."""
+    with _by_vector(builder, count) as (at, mask):
         x = _read(builder, address, at, mask)
         is_silu = builder.icmp_signed("==", kind, integer(SILU))
         with builder.if_else(is_silu) as (then, otherwise):
@@ -503,10 +509,7 @@ def float_at(builder: Any, address: Any, index: Any) -> Any:
 @Piece
 def set_zero(builder: Any, address: Any, count: Any) -> None:
     """Set floats to zero, `count` of them from an address on."""
-    steps = builder.sdiv(builder.add(count, integer(LANES - 1)), integer(LANES))
-    with counting(builder, steps) as turn:
-        at = builder.mul(turn.index, integer(LANES))
-        mask = _mask(builder, builder.sub(count, at))  # a plain loop became a call of memset
+    with _by_vector(builder, count) as (at, mask):  # a plain loop became a call of memset
         _write(builder, _constant(0.0), address, at, mask, FLOAT32)
 
 
@@ -591,10 +594,7 @@ def _converting(source_kind: int, target_kind: int) -> Any:
 
     @Piece
     def convert(builder: Any, source: Any, target: Any, count: Any) -> None:
-        steps = builder.sdiv(builder.add(count, integer(LANES - 1)), integer(LANES))
-        with counting(builder, steps) as turn:
-            at = builder.mul(turn.index, integer(LANES))
-            mask = _mask(builder, builder.sub(count, at))
+        with _by_vector(builder, count) as (at, mask):
             vector = _read(builder, source, at, mask, source_kind)
             _write(builder, vector, target, at, mask, target_kind)
 
