@@ -5,7 +5,7 @@ from typing import Final
 
 from experiments.coverage.networks import Candidate
 from experiments.coverage.rows import Row, Rows
-from experiments.coverage.steps import ANALYZE, OPTIMIZE, SHARE, STEPS
+from experiments.coverage.steps import ANALYZE, OPTIMIZE, SHARE, STEPS, Limits
 from ifspace.table import Table
 from ifspace.values import listed
 
@@ -48,7 +48,8 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
         "## Every network",
         "Seconds of processor time where a step passed, without those of what it needs; else what "
         "came of it: *no*: nothing keeps the budget; *refused*: an error of one line that says "
-        "why; *fault*: any other error; *time*, *memory*: over the limit.",
+        "why; *fault*: any other error; *time*, *memory*: over the limit of "
+        f"{Limits().time_s:g} s and {Limits().memory >> 30} GiB.",
         _markdown(_every_network(measured, rows)),
     ]
     return "\n\n".join(parts) + "\n"

@@ -68,7 +68,7 @@ class Limits:
     """Of each step: processor time in seconds; of each process: memory in bytes."""
 
     time_s: float = 60
-    memory: int = 8 << 30
+    memory: int = 16 << 30
 
 
 @dataclass(frozen=True, slots=True)
