@@ -71,14 +71,18 @@ class Rows:
         return 0 if row is None else row.seconds or float("inf")
 
     def left(self, network: str, steps: Sequence[str]) -> list[str]:
-        """Return which steps of a network are to be done: those without a row that can be done."""
+        """Return which steps of a network are to be done: those without a row that can be done.
+
+        What is to be loaded is saved again: files are kept no longer than a run.
+        """
         failed = [row.step for row in self.of(network) if row.status != "yes"]
-        return [
-            step
-            for step in steps
-            if (network, step) not in self._rows
-            and not any(needs(step, earlier) for earlier in failed)
-        ]
+
+        def is_left(step: str) -> bool:
+            is_known = (network, step) in self._rows
+            return not is_known and not any(needs(step, earlier) for earlier in failed)
+
+        loaded = {step.replace("load", "save") for step in steps if is_left(step)}
+        return [step for step in steps if is_left(step) or step in loaded]
 
     def add(self, network: Candidate, image: ImageSize, outcome: Outcome, commit: str) -> None:
         """Add the outcome of a step and write the file."""

@@ -92,6 +92,17 @@ def test_only_steps_are_left_that_were_not_done_and_can_be(tmp_path: Path) -> No
     assert again.left("timm:a", STEPS)[:2] == ["stages", "stages train"]
 
 
+def test_what_is_loaded_is_saved_in_the_same_run(tmp_path: Path) -> None:
+    rows = Rows(tmp_path / ROWS, ())
+    network = _candidate("timm:a", "a", 10)
+    for step in ("analyze", "blocks", "blocks save"):
+        rows.add(network, IMAGE, Outcome(step, "yes", "", 1.5), "abc")
+    left = ["blocks train", "blocks save", "blocks load", "blocks onnx"]
+    assert [step for step in rows.left("timm:a", STEPS) if step.startswith("blocks")] == left
+    rows.add(network, IMAGE, Outcome("blocks load", "yes", "", 1.5), "abc")
+    assert "blocks save" not in rows.left("timm:a", STEPS)
+
+
 def test_the_page(tmp_path: Path, snapshot: object) -> None:
     rows = Rows(tmp_path / ROWS, ())
     networks = [
