@@ -6,10 +6,12 @@ that has the attributes of a setting, `assert_same_designs` anything that has th
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from functools import cache
 from itertools import combinations, product
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
 from brute_layers import KINDS, Kind, Layer, Sight, enough_filters, meets, orders
 from brute_layers import layer as layer_of
 
@@ -18,13 +20,15 @@ class Option(NamedTuple):
     """One choice for one layer of a composition.
 
     The layer in every copy, at the widths on which the rule decides and at the real ones; its
-    parameters, MACs and activations in all copies; and the kind without groups that it amounts to,
-    if any.
+    parameters, MACs and activations in all copies; whether its windows overlap, and whether it has
+    any (of a trivial choice those of the simpler kind count); and the kind without groups that it
+    amounts to, if any.
     """
 
     layers: tuple[Layer, ...]
     real: tuple[Layer, ...]
     price: tuple[int, int, int]
+    windows: tuple[int, int]
     plain: str | None
 
 
@@ -80,6 +84,8 @@ class Problem:
         self.inner = None if ratio is None else int(ratio * self.f)
         self.side = setting.repeats * (setting.kernel - 1) + 1
         self.sight = Sight()
+        # The choices for a layer are the same in many compositions.
+        self._layer_options = cache(lambda *layer: list(self._options(*layer)))
 
     def options(self, kinds: tuple[str, ...], trivial: bool = False) -> list[list[Option]] | None:
         """The choices for every layer: non-trivial ones, or also those of a simpler kind."""
@@ -91,10 +97,12 @@ class Problem:
         decide = [[(self.c, self.c)] * len(kinds) if plain_widths else real[n] for n in copies]
         first_spatial = [KINDS[kind].spatial for kind in (*kinds, "CONV")].index(True)
         return [
-            list(
-                self._options(
-                    kind, [d[i] for d in decide], [w[i] for w in real], i < first_spatial, trivial
-                )
+            self._layer_options(
+                kind,
+                tuple(d[i] for d in decide),
+                tuple(w[i] for w in real),
+                i < first_spatial,
+                trivial,
             )
             for i, kind in enumerate(kinds)
         ]
@@ -123,7 +131,9 @@ class Problem:
             if plain is not None:
                 floored = tuple(layer_of(plain, 1, Fraction(0), *pair) for pair in real)
             if all(meets(self.s.floors, layer) for layer in floored):
-                yield Option(layers, reals, self._price(row, reals, ahead), plain)
+                has_windows = row.rolling and plain is None
+                windows = (int(has_windows and o > 0), int(has_windows))
+                yield Option(layers, reals, self._price(row, reals, ahead), windows, plain)
 
     def _is_trivial(self, row: Kind, g: int, real: Any) -> bool:
         """Whether the layer changes nothing in some copy, or only copies channels in a bottleneck.
@@ -164,7 +174,7 @@ class Problem:
 
     def field(self, chain: list[Layer]) -> tuple[int, int]:
         """(IF^w, IF^c) of a chain that begins at the block's input."""
-        side = 1 + (self.s.kernel - 1) * sum(KINDS[layer.kind].spatial for layer in chain)
+        side = 1 + (self.s.kernel - 1) * [KINDS[layer.kind].spatial for layer in chain].count(True)
         if self.s.permutation == "free":
             seen = 1
             for layer in chain:
@@ -220,24 +230,33 @@ class Problem:
             return self.survives_the_walk(chain)
         return self.field(chain) == (self.side, self.c) and self.compact(chain)
 
-    def key(self, choice: tuple[Option, ...]) -> tuple[int, ...]:
-        """The objective, then the other amounts; ties go by overlaps, then in canonical order."""
-        params, macs, activations = self.price(choice)
+    def cheapest_first(
+        self, options: list[list[Option]]
+    ) -> Iterator[tuple[tuple[int, ...], tuple[Option, ...]]]:
+        """Every choice and its rank, the lowest first; choices of one rank in canonical order.
+
+        The rank is the objective, then the other amounts, then how many layers have overlapping
+        windows, and how many have windows: fewer are preferred. Each is a sum over the layers.
+        """
+        if not all(options):
+            return
+        ranks = np.zeros(6, dtype=np.int64)
+        for layer in options:
+            ranks = ranks[..., None, :] + np.array([self._rank(option) for option in layer])
+        ranks = ranks.reshape(-1, 6)
+        choices = list(product(*options))
+        for index in np.lexsort(ranks.T[::-1]):  # a stable sort by the first column, then the next
+            yield tuple(ranks[index].tolist()), choices[index]
+
+    def _rank(self, option: Option) -> tuple[int, ...]:
+        params, macs, activations = option.price
         objective = {"params": params, "macs": macs, "activations": activations}[self.s.objective]
-        return objective, macs, activations, params
+        return objective, macs, activations, params, *option.windows
 
     @staticmethod
-    def windows(choice: tuple[Option, ...]) -> tuple[int, int]:
-        """How many layers have overlapping windows, and how many windows: fewer are preferred.
-
-        Of a trivial choice those of the simpler composition count.
-        """
-        rolling = [
-            option.layers[0].overlap
-            for option in choice
-            if KINDS[option.layers[0].kind].rolling and option.plain is None
-        ]
-        return sum(map(bool, rolling)), len(rolling)
+    def windows(choice: tuple[Option, ...]) -> tuple[int, ...]:
+        """How many layers have overlapping windows, and how many windows."""
+        return tuple(map(sum, zip(*[option.windows for option in choice], strict=True)))
 
     @staticmethod
     def price(choice: tuple[Option, ...]) -> tuple[int, ...]:
@@ -248,30 +267,28 @@ class Problem:
         options = self.options(kinds)
         if options is None:
             return None
-        # Stable: choices of one key stay in canonical order.
-        ordered = sorted(product(*options), key=lambda it: (self.key(it), self.windows(it)))
-        return next((choice for choice in ordered if self.passes(choice)), None)
+        choices = (choice for _, choice in self.cheapest_first(options))
+        return next(filter(self.passes, choices), None)
 
     def simpler(self, kinds: tuple[str, ...], best: tuple[Option, ...]) -> frozenset[str]:
         """The compositions that are cheapest when trivial group counts make it cheaper.
 
         Of these the ones with the fewest overlapping windows, then with the fewest windows.
         """
-        least, names = (self.key(best), (-1, -1)), set()
-        for choice in product(*self.options(kinds, trivial=True) or ()):
+        amounts = tuple(map(sum, zip(*map(self._rank, best), strict=True)))[:4]
+        least, names = None, set()
+        for rank, choice in self.cheapest_first(self.options(kinds, trivial=True) or []):
+            if rank[:4] >= amounts or (least is not None and rank > least):
+                break
             if all(option.plain is None for option in choice):
-                continue
-            key = (self.key(choice), self.windows(choice))
-            if key > least:
                 continue
             simpler = tuple(
                 option.plain or kind for option, kind in zip(choice, kinds, strict=True)
             )
             # The simpler composition may not fit the widths: then it is no design here.
             if _widths(simpler, self.c, self.f, self.inner) and self.passes(choice):
-                names = names if key == least else set()
                 names.add(self.notation(simpler))
-                least = key
+                least = rank
         return frozenset(names)
 
     def notation(self, terms: list[str] | tuple[str, ...]) -> str:
@@ -321,9 +338,9 @@ def designs(setting: Any, one_spatial: bool = True) -> dict[str, Row]:
 
 def is_small(setting: Any, most: int) -> bool:
     """Return whether brute force enumerates at most so many choices, without those of `same_as`."""
-    count = 0
+    problem, count = Problem(setting), 0
     for kinds in compositions(setting):
-        count += prod(map(len, Problem(setting).options(kinds) or [()]))
+        count += prod(map(len, problem.options(kinds) or [()]))
         if count > most:
             return False
     return True

@@ -158,6 +158,7 @@ class Sight:
         self.least: list[int] = []
         self._numbers: dict[tuple[int, ...], int] = {}
         self._steps: dict[tuple[int, Layer], int] = {}
+        self.start = cache(self._start)
 
     def _number(self, rows: tuple[int, ...]) -> int:
         if rows not in self._numbers:
@@ -166,7 +167,7 @@ class Sight:
             self.least.append(min(row.bit_count() for row in rows))
         return self._numbers[rows]
 
-    def start(self, channels: int) -> int:
+    def _start(self, channels: int) -> int:
         return self._number(tuple(1 << j for j in range(channels)))
 
     def after(self, number: int, layer: Layer) -> int:
