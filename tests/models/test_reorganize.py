@@ -6,7 +6,7 @@ import pytest
 import torch
 from models.movable_networks import IMAGE, NETWORKS, flat
 from models.predictions import check_counts, check_gains, flop_macs, layout_on, with_depths
-from models.zoo import ZOO, Entry, on_meta
+from models.zoo import ZOO, Entry, traced
 from small_networks import params
 from torch import nn
 
@@ -35,9 +35,8 @@ COUNTED = ("efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "wide_resnet
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", ZOO, ids=str)
 def test_every_network_of_the_zoo(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
-    model = on_meta(entry)
+    model, graph = traced(entry)
     structure = str(model)
-    graph = trace(model, entry.image)
     if str(entry) in FIXED:
         message = f"^no unit of the network can move: got {FIXED[str(entry)]} stages without one; "
         with pytest.raises(SettingError, match=message):

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from models.zoo import NOT_ON_META, ZOO, Entry, build, on_meta
+from models.zoo import NOT_ON_META, ZOO, Entry, build, on_meta, traced
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -95,7 +95,7 @@ def held(report: Report) -> Counter[str]:
 def test_every_network_is_traced(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
     model, x = without_values(entry), torch.empty(1, *entry.image, device="meta")
     capfd.readouterr()
-    graph = trace(model, entry.image)
+    _, graph = traced(entry)
     assert tuple(capfd.readouterr()) == ("", "")
     assert (graph.how, graph.notes, graph.image) == ("export", (), entry.image)
 

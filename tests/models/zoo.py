@@ -4,15 +4,17 @@ Build one network at a time and release it: the largest take 0.6 GB.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
 
-from ifspace.models.graph import ImageSize
+from ifspace.models.graph import ImageSize, Trace
 from ifspace.models.sources import (
     network,
 )
+from ifspace.models.tracing import trace
 
 
 @dataclass(frozen=True)
@@ -139,3 +141,10 @@ def on_meta(entry: Entry) -> nn.Module:
         return build(entry)
     with torch.device("meta"):
         return network(entry.model, entry.image)
+
+
+@cache
+def traced(entry: Entry) -> tuple[nn.Module, Trace]:
+    """Return `on_meta(entry)` and its graph on the usual image; change neither."""
+    model = on_meta(entry)
+    return model, trace(model, entry.image)
