@@ -57,18 +57,24 @@ def placed(places: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded() -> Results:
+    """The results of record."""
+    return read(ROOT / "results")
+
+
+@pytest.fixture(scope="session")
+def record(recorded: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the results of record: 1,103 blocks of up to six layers, and all measurements."""
     path = tmp_path_factory.mktemp("page") / "record.html"
-    page.write(read(ROOT / "results"), PARTS, path)
+    page.write(recorded, PARTS, path)
     return path
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(recorded: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the results of record, before anything was measured."""
     path = tmp_path_factory.mktemp("page") / "whole.html"
-    page.write(replace(read(ROOT / "results"), blocks=(), kernels=()), PARTS, path)
+    page.write(replace(recorded, blocks=(), kernels=()), PARTS, path)
     return path
 
 

@@ -7,11 +7,10 @@ import pytest
 from page_reading import ROWS, blocks, column, count
 
 from ifspace.report.measured import by_condition
-from ifspace.report.read import read
+from ifspace.report.read import Results
 
 pytestmark = pytest.mark.slow  # every test drives a browser
 
-ROOT = Path(__file__).resolve().parents[2]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -40,9 +39,11 @@ def test_a_block_short_of_the_field_is_marked_and_not_on_the_line(show: Any, sma
     assert all(point["y"] > least for point in line)
 
 
-def test_the_filter_for_measured_blocks_leaves_out_predictions(show: Any, record: Path) -> None:
+def test_the_filter_for_measured_blocks_leaves_out_predictions(
+    show: Any, record: Path, recorded: Results
+) -> None:
     page = show(record)
-    rows = by_condition(read(ROOT / "results").blocks[0].rows)
+    rows = by_condition(recorded.blocks[0].rows)
     timed = {name for block in rows.values() for name, row in block.items() if "time" in row}
     page.select_option("#shown", "measured")
     assert " to compare with" in count(page)

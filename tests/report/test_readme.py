@@ -7,7 +7,6 @@ import pytest
 from ifspace.errors import SettingError
 from ifspace.report.read import (
     Results,
-    read,
 )
 from ifspace.report.readme import END, rewrite, rewritten
 
@@ -17,9 +16,9 @@ TEXT = f"# Title\n\n<!-- report: funnel/1 -->\nold\n{END}\n\nafter\n"
 
 
 @pytest.mark.slow
-def test_no_table_of_the_readme_is_stale() -> None:
+def test_no_table_of_the_readme_is_stale(recorded: Results) -> None:
     text = README.read_text()
-    assert rewritten(text, read(ROOT / "results"), README) == text, "stale: run `make report`"
+    assert rewritten(text, recorded, README) == text, "stale: run `make report`"
 
 
 def test_only_the_text_between_markers_is_replaced(results: Results, snapshot: object) -> None:
