@@ -869,17 +869,37 @@ def _limits(
 
 
 def _narrowed_alike(free: JointProblem, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the network costs with all widths narrowed alike, within limits.
+    """Return what the network costs with all widths narrowed alike, by a ratio that keeps limits.
 
-    As it is where none of them keeps the limits: only blocks or fewer units do then.
+    Between the widths that are tried amounts are taken to be linear. As it is where none of them
+    keeps the limits: only blocks or fewer units do then.
     """
-    bounded = replace(free, limits=limits)
+    bounded, above = replace(free, limits=limits), free.start.totals
     for share in shares_alike(free.widths, _RATIOS)[:-1]:
         counts = tuple(width.nearest(share) for width in free.widths)
         plan = JointPlan(bounded, counts, free.start.present, free.start.chosen)
         if plan.is_within:
-            return plan.totals
+            return _between(plan.totals, above, limits)
+        above = plan.totals
     return free.start.totals
+
+
+def _between(
+    low: Mapping[str, Any], high: Mapping[str, Any], limits: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return amounts as far from `low`, which keeps the limits, to `high` as those allow.
+
+    >>> low = {"params": 100, "macs": 10, "activations": 4}
+    >>> _between(low, {"params": 200, "macs": 40, "activations": 4}, {"params": 150})
+    {'params': 150, 'macs': 25, 'activations': 4}
+    """
+    shares = (
+        Fraction(limit - low[name]) / Fraction(high[name] - low[name])
+        for name, limit in limits.items()
+        if high[name] > limit
+    )
+    share = min(shares, default=Fraction(0))
+    return {name: low[name] + floor(share * (high[name] - low[name])) for name in _SUMMED}
 
 
 def _hint(problem: JointProblem, counts: Counts | None) -> JointPlan | None:

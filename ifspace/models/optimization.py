@@ -516,6 +516,7 @@ def _plan_stages(
             network,
             trace,
             budgets,
+            moves=0 if problem.keeps_stages else None,
             theta=problem.theta,
             alpha=problem.alpha,
             cap=problem.cap,
@@ -529,10 +530,10 @@ def _plan_stages(
             raise
         note = "the stages stay as they are: no unit of the network can move"
         return None, () if problem.keeps_stages else (note,)
-    # The report shows all states of the organizer, whichever is taken.
-    moves = 0 if problem.keeps_stages else problem.moves
-    if moves is None:
+    moves = problem.moves
+    if moves is None or problem.keeps_stages:
         return plan, plan.notes
+    # The report shows all states of the organizer, whichever is taken.
     count = len(plan.states) - 1
     notes = (
         (f"the organizer makes {counted(count, 'move')}: its end is taken",)

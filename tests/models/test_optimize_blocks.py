@@ -69,6 +69,17 @@ def test_blocks_only_keeps_the_stages(run: Callable) -> None:
     assert "Moves" not in run(*OWN, "--blocks-only", "--block", "DW+PW").out
 
 
+def test_stages_that_stay_are_not_planned(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage would be traced once more, which took four fifths of the time for MaxViT."""
+
+    def fail(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("ifspace.models.reorganization._difference", fail)
+    assert run(*OWN, "--params", "60%").status == 0
+    assert run(*OWN, "--blocks-only", "--block", "DW+PW").status == 0
+
+
 @pytest.mark.slow
 def test_several_blocks_and_the_cheapest(run: Callable) -> None:
     two = run(*OWN, "--blocks", f"DW+PW,{ROLLING}", *JSON).json
