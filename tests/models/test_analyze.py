@@ -18,7 +18,9 @@ from ifspace.models.analysis import (
     Report,
     StageReport,
     analyze,
+    report_on,
 )
+from ifspace.models.tracing import trace
 from ifspace.stages import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,8 +42,9 @@ def test_fields_and_gains_are_those_of_the_layout(name: str, side: int) -> None:
     layout = networks.network(name, side)
     if name == "mobilenet":  # nothing separates its stem from the blocks of the first stage
         layout = networks.mobilenet(side, stem_counts=True)
+    graph = trace(model, (3, side, side))
     for alpha, cap in ((3, "input"), (1, "input"), (3, "none"), (3, "twice")):
-        report = analyze(model, (3, side, side), alpha=alpha, cap=cap)
+        report = report_on(graph, model, alpha=alpha, cap=cap)
         stages = [seen(stage) for stage in report.stages]
         expected = [
             (stage.side, stage.volumes(cap), list(stage.gains(alpha, cap)))
