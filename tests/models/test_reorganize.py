@@ -29,7 +29,11 @@ FIXED = {"torchvision:densenet121@224": 5}
 # The last unit of a stage of other blocks was removed: nothing else identifies that stage.
 UNSEEN = {"torchvision:inception_v3@299": 1}
 # Networks of the same code as others here: only the counts of torch are compared.
-COUNTED = ("efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "wide_resnet50_2", "resnet34")
+COUNTED = (
+    *("efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4"),
+    *("wide_resnet50_2", "resnet101", "resnet34", "mobilenet_v3_small"),
+    *("vgg11", "vgg13", "vgg19", "vgg11_bn", "vgg13_bn", "vgg19_bn"),
+)
 
 
 @pytest.mark.slow
