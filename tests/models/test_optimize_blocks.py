@@ -75,7 +75,7 @@ def test_stages_that_stay_are_not_planned(run: Callable, monkeypatch: pytest.Mon
     def fail(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("ifspace.models.reorganization._difference", fail)
+    monkeypatch.setattr("ifspace.models.reorganization.traced", fail)
     assert run(*OWN, "--params", "60%").status == 0
     assert run(*OWN, "--blocks-only", "--block", "DW+PW").status == 0
 
