@@ -207,6 +207,8 @@ class Prefixes:
                 inside = np.flatnonzero((used >= start) & (used < start + len(best)))
                 value = own[inside] + best[used[inside] - start]
                 keep = inside[value >= threshold - 2 * SLACK]
+                if not len(keep):
+                    continue
                 chosen = np.column_stack([np.full(len(keep), width), part.chosen[keep]])
                 before = np.full(len(keep), below)
                 parts.append(
