@@ -104,7 +104,7 @@ def load(
             checks = (check is None and rows <= CHECKED_ROWS) or check
             wrong = wrong_cell(catalogue) if checks else ""
         except (IfspaceError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _senseless(name, error) from None
+            raise senseless(name, "rows that make no sense", error) from None
     if wrong:
         raise unreadable(name, wrong)
     return catalogue
@@ -186,13 +186,8 @@ def _about(parquet: Any, name: str) -> About:
     except CatalogueError:
         raise
     except (IfspaceError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _senseless(name, error) from None
+        raise senseless(name, "provenance that makes no sense", error) from None
     return About(settings, funnels, schema, tuple(columns), parquet.metadata.num_rows)
-
-
-def _senseless(name: str, error: Exception) -> CatalogueError:
-    fact = f" ({error.finding})" if isinstance(error, IfspaceError) else ""
-    return unreadable(name, f"provenance that makes no sense{fact}")
 
 
 def _rows(parquet: Any, name: str, most: Mapping[str, int] | None) -> tuple[Any, int]:
@@ -411,6 +406,12 @@ def unreadable(name: str, got: str, remedy: str = _ANEW) -> CatalogueError:
         allowed="a whole .parquet file written by ifspace",
         remedy=remedy,
     )
+
+
+def senseless(name: str, got: str, error: Exception) -> CatalogueError:
+    """Return the error of a catalogue in which something, `got`, could not be parsed."""
+    fact = f" ({error.finding})" if isinstance(error, IfspaceError) else ""
+    return unreadable(name, f"{got}{fact}")
 
 
 def to_json(catalogue: Catalogue) -> str:

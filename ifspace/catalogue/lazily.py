@@ -10,6 +10,7 @@ are passed over, and the catalogue is read again without them.
 
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import reduce
@@ -46,7 +47,7 @@ from ifspace.catalogue.design import (
 from ifspace.catalogue.parts import Whole, in_order
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.catalogue.shards import Shards
-from ifspace.errors import CatalogueError
+from ifspace.errors import CatalogueError, IfspaceError
 from ifspace.floors import NO_FLOORS, Floors
 from ifspace.kinds import KINDS, canonical_kinds
 from ifspace.latency import BlockLatency
@@ -91,8 +92,10 @@ class Rows:
 
     `amounts` [rows, amounts]: in the order of DESIGN_AMOUNTS, less is better. `place`: of the
     setting, where rows of several files are in one order. `start`: of the first in its file.
+    `name`: of the catalogue, for messages.
     """
 
+    name: str
     source: int
     file: int
     setting: int | None
@@ -109,7 +112,8 @@ class Rows:
         place: tuple[Any, ...] = (self.source, 0, 0, (), self.file, self.start + index)
         if self.setting is not None:
             layers = int(self.amounts[index, _LAYERS])
-            kinds = _kinds_key(composition)
+            with _parsing(self.name):
+                kinds = _kinds_key(composition)
             place = (self.source, self.setting, layers, kinds, self.file, self.start + index)
         return Row(self.source, place, self.replaced, block, composition, network)
 
@@ -117,7 +121,18 @@ class Rows:
         """Yield the blocks at their widths."""
         channels, out, bottleneck, *_, dims = self.replaced
         for text in self.batch.column("block").to_pylist():
-            yield Block.parse(text).at(channels, out, bottleneck, dims)
+            with _parsing(self.name):
+                sized = Block.parse(text).at(channels, out, bottleneck, dims)
+            yield sized
+
+
+@contextmanager
+def _parsing(name: str) -> Iterator[None]:
+    """Raise CatalogueError, with the name of the catalogue, where cells cannot be parsed."""
+    try:
+        yield
+    except (IfspaceError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise dataset.senseless(name, "rows that make no sense", error) from None
 
 
 def _kinds_key(composition: str) -> tuple[int, ...]:
@@ -194,7 +209,14 @@ class LongCatalogue:
                 for begin, end, replaced in self._runs(batch, setting, several):
                     some = batch.slice(begin, end - begin)
                     yield Rows(
-                        source, file, setting, start + begin, replaced, some, matrix[begin:end]
+                        self.place,
+                        source,
+                        file,
+                        setting,
+                        start + begin,
+                        replaced,
+                        some,
+                        matrix[begin:end],
                     )
                 start += len(batch)
 
@@ -221,6 +243,10 @@ class LongCatalogue:
                 "anew",
             ) from None
 
+    def _designs(self, batch: Any) -> tuple[Design, ...]:
+        with _parsing(self.place):
+            return from_columns(batch.to_pydict())
+
     def _runs(
         self, batch: Any, setting: int | None, several: bool
     ) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
@@ -233,7 +259,9 @@ class LongCatalogue:
         begin = 0
         for index in range(1, len(cells) + 1):
             if index == len(cells) or cells[index] != cells[begin]:
-                yield begin, index, replaced[_as_texts(cells[begin])]
+                with _parsing(self.place):
+                    own = replaced[_as_texts(cells[begin])]
+                yield begin, index, own
                 begin = index
 
     def designs(self) -> Iterator[Design]:
@@ -247,7 +275,7 @@ class LongCatalogue:
         for fragment, _ in self._fragments:
             for batch in self._batches(fragment, list(COLUMNS), None):
                 for start in range(0, len(batch), dataset.PART_ROWS):
-                    yield from from_columns(batch.slice(start, dataset.PART_ROWS).to_pydict())
+                    yield from self._designs(batch.slice(start, dataset.PART_ROWS))
 
     def fetch(self, condition: Any) -> list[Design]:
         """Return the rows that meet a condition, whole, in the order of the catalogue.
@@ -259,7 +287,7 @@ class LongCatalogue:
         for fragment, setting in self._fragments:
             designs: list[Design] = []
             for batch in self._batches(fragment, columns, condition):
-                designs += from_columns(batch.to_pydict())
+                designs += self._designs(batch)
             parts.setdefault(setting, []).append(designs)
         return [design for lists in parts.values() for design in in_order(lists)]
 
@@ -291,7 +319,7 @@ class LongCatalogue:
         for fragment, _ in self._fragments:
             number = 1
             for batch in self._batches(fragment, list(COLUMNS), None):
-                designs = from_columns(batch.to_pydict())
+                designs = self._designs(batch)
                 if wrong := wrong_row(designs, self.settings, number):
                     raise dataset.unreadable(self.place, wrong)
                 number += len(designs)
@@ -663,7 +691,9 @@ def _rank(
                 return
         index = int(indices[position])
         row = rows.row(index)
-        insort(window, ((amounts, Block.parse(row.block).window_counts, row.place), row))
+        with _parsing(rows.name):
+            windows = Block.parse(row.block).window_counts
+        insort(window, ((amounts, windows, row.place), row))
         del window[size:]
 
 

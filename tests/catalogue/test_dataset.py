@@ -166,6 +166,17 @@ def test_a_row_that_is_not_that_of_its_block_is_an_error(
         assert len(load(path, check=False).designs) == len(values)
 
 
+@pytest.mark.parametrize("block", ["DW+", "+".join(["DW"] * 129)])
+def test_a_row_whose_block_cannot_be_read_is_an_error_of_the_rows(
+    tmp_path: Path, block: str
+) -> None:
+    path = saved(tmp_path)
+    blocks = pyarrow.parquet.read_table(path).column("block").to_pylist()
+    rewrite(path, block=[*blocks[:-1], block])
+    with pytest.raises(CatalogueError, match=r"got rows that make no sense \("):
+        load(path)
+
+
 def test_a_missing_row_is_an_error(tmp_path: Path) -> None:
     path = saved(tmp_path)
     table = pyarrow.parquet.read_table(path)

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from ifspace.catalogue import (
@@ -246,6 +247,22 @@ def test_rows_of_long_catalogues_are_checked_where_that_is_asked_for(
     ended = run("best", tmp_path / "wrong.parquet", "--check")
     assert ended.status == 2
     assert f"row 1: params {wrong.params}, its block has {first.params}" in ended.err
+
+
+def test_a_block_that_cannot_be_read_is_an_error_of_its_file(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    catalogue = enumerate_designs([EnumerationSetting(channels=8, max_len=3)], jobs=1)
+    path = tmp_path / "wrong.parquet"
+    save(catalogue, path)
+    table = pyarrow.parquet.read_table(path)
+    index, field = table.schema.get_field_index("block"), table.schema.field("block")
+    blocks = pyarrow.array(["DW+"] * len(table), field.type)
+    pyarrow.parquet.write_table(table.set_column(index, field, blocks), path)
+    for arguments in ([], ["--check"]):
+        ended = run("best", path, *arguments)
+        assert ended.status == 2
+        assert "wrong.parquet is not a catalogue that can be read: got rows that" in ended.err
 
 
 @pytest.mark.slow
