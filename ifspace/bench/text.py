@@ -283,16 +283,21 @@ def _titled(name: str, texts: Iterator[str]) -> Iterator[tuple[str, str]]:
 
 
 def _beside_conv(bench: BlockBench) -> Iterator[tuple[str, str]]:
-    """Yield how the designs compare with the convolution that they replace."""
+    """Yield how the designs compare with the convolution that they replace, form by form."""
     baseline_ms = {block.name: ms for block, ms in bench.least_ms(bench.baselines)}
-    designs_ms = [ms for x, ms in bench.least_ms(bench.designs) if not bench.is_short(x)]
-    if CONV in baseline_ms and designs_ms:
-        conv_ms = baseline_ms[CONV]
-        faster = sum(ms < conv_ms for ms in designs_ms)
-        share = min(designs_ms) / conv_ms
-        verb = "is" if faster == 1 else "are"
-        text = f"{faster} of {counted(len(designs_ms), 'design')} {verb} faster"
-        yield "beside CONV", f"{text}; the quickest takes {share:.2f} of its time"
+    designs = [design for design in bench.designs if not bench.is_short(design)]
+    forms_of = [tuple(bench.in_forms(design)) for design in designs]
+    texts = []
+    for form in bench.settings.forms:
+        times = bench.least_ms(x for forms in forms_of for x in forms if x.form == form)
+        if CONV in baseline_ms and times:
+            ratios = [ms / baseline_ms[CONV] for _, ms in times]
+            faster = sum(ratio < 1 for ratio in ratios)
+            texts.append(
+                f"{form}: {faster} of {counted(len(ratios), 'design')} faster; the quickest takes "
+                f"{min(ratios):.2f} of its time"
+            )
+    yield from _titled("beside CONV", iter(texts))
 
 
 def _measured_ms(bench: BlockBench, block: BlockCandidate) -> float | None:

@@ -13,7 +13,17 @@ from ifspace.bench.results import ResultFiles
 from ifspace.bench.rows import Measurements, time_rows, with_numbers
 from ifspace.bench.session import BenchSettings, BlockBench
 from ifspace.bench.text import forms, notes
-from ifspace.measurements import BOTH_WAYS, COMPILED, FAILED, FORWARD, NOT_RUN, PEAK, PREDICTED
+from ifspace.measurements import (
+    AS_IS,
+    BOTH_WAYS,
+    COLLAPSED,
+    COMPILED,
+    FAILED,
+    FORWARD,
+    NOT_RUN,
+    PEAK,
+    PREDICTED,
+)
 
 FILES = ResultFiles(Path("results"), "cpu-test", "fp32", 2)
 SHAPE = BlockShape(16, 16, 4, 2)
@@ -38,9 +48,11 @@ def fixed_bench(settings: BenchSettings, machine, catalogue=SMALL) -> BlockBench
     return bench
 
 
-def put_times(bench: BlockBench, block: BlockCandidate, mode: str) -> None:
+def put_times(
+    bench: BlockBench, block: BlockCandidate, mode: str, base_s: float | None = None
+) -> None:
     start = bench.start(block, mode)
-    base_s = SECONDS.get(block.name, 0.1) * (3 if mode == BOTH_WAYS else 1)
+    base_s = base_s or SECONDS.get(block.name, 0.1) * (3 if mode == BOTH_WAYS else 1)
     seconds = [base_s, 1.25 * base_s, 1.5 * base_s]
     bench.measurements.put(time_rows(start, seconds, base_s / 4))
     bench.measurements.put([with_numbers(start, PEAK, "MiB", [12.5])])
@@ -109,6 +121,15 @@ def test_notes_on_what_was_left_out_reused_and_disturbed(
     assert "\n".join(notes(bench)) == snapshot
     first_line = forms(bench, FILES)["table"]().splitlines()[0]
     assert first_line.startswith("Noisy: medians up to 20 times the least")
+
+
+def test_each_form_is_compared_with_the_convolution(settings: BenchSettings, machine) -> None:
+    bench = fixed_bench(replace(settings, forms=(AS_IS, COLLAPSED)), machine)
+    deep = next(block for block in bench.shown if block.form == COLLAPSED)
+    put_times(bench, deep, FORWARD, base_s=0.0005)
+    table = " ".join(forms(bench, FILES)["table"]().split())
+    assert "beside CONV as is: 1 of 2 designs faster; the quickest takes 0.40 of its time" in table
+    assert "collapsed: 1 of 1 design faster; the quickest takes 0.20 of its time" in table
 
 
 def test_the_pareto_front_and_the_rows_are_numbers(settings: BenchSettings, machine) -> None:
