@@ -73,6 +73,7 @@ from ifspace.stages.joint import (
     Part,
     best_joint,
     least_amounts,
+    with_more_params,
 )
 from ifspace.stages.problem import Budgets, budgets_error
 from ifspace.stages.widths import MARGIN, Counts, Form, Width, shares_alike
@@ -739,6 +740,10 @@ def _solve(
     limits = _limits(parts, free, budgets, alike)
     problem = replace(free, limits=limits)
     answer = _rounds(parts, problem, every, _hint(problem, narrowest), deadline)
+    if objective == "macs-3/4" and answer.best is not None:
+        plan = with_more_params(answer.best, seconds_left(deadline))
+        if plan is not answer.best:
+            answer = Answer(Status.FEASIBLE, answer.bound, (plan,))
     best_problem = problem if answer.best is None else answer.best.problem
     return as_redesign(parts, budgets, objective, answer, best_problem, every)
 

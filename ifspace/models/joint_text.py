@@ -9,6 +9,7 @@ from ifspace.models.joint import Redesign
 from ifspace.models.options import name_list
 from ifspace.models.units import unit_name
 from ifspace.models.widths_text import (
+    YIELDED_TEXT,
     above_facts,
     changes_text,
     gap_text,
@@ -117,6 +118,8 @@ def _answer_facts(plan: Redesign) -> list[tuple[str, str]]:
     status = "proven: of the widths that were tried nothing is better within the limits"
     if answer.status is not Status.OPTIMAL:
         status = "the best found"
+        if plan.objective == "macs-3/4":
+            status += YIELDED_TEXT
     pairs = [("status", f"{answer.status.name.lower()}, {status}{_tie_text(plan)}")]
     if answer.bound:
         name, sign = ORDERS[plan.objective][0]

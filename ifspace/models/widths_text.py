@@ -17,6 +17,7 @@ _OBJECTIVES: Final = {
     "most-macs": "MACs",
     "most-params": "parameters",
 }
+YIELDED_TEXT: Final = f", of those within {float(YIELDED):.1%} the one of the most parameters"
 # A gap below it would print as none.
 _LEAST_GAP: Final = 5e-5
 _STATUS: Final = {
@@ -85,7 +86,7 @@ def widths_text(plan: Narrowing | None) -> str:
     value = best.objective()
     status = _STATUS[answer.status]
     if answer.status is Status.FEASIBLE and plan.objective == "macs-3/4":
-        status += f", of those within {float(YIELDED):.1%} the one of the most parameters"
+        status += YIELDED_TEXT
     pairs.append(("status", f"{answer.status.name.lower()}, {status}"))
     if answer.bound is not None:
         above = (answer.bound - value) / value if value else 0.0

@@ -27,7 +27,7 @@ from ifspace.answer import Answer, Status
 from ifspace.block import SizedBlock
 from ifspace.cpsat import Outcome, new_model, seconds_left, solve, weighted_sum
 from ifspace.stages.problem import check_faults
-from ifspace.stages.widths import Counts, Form, Width
+from ifspace.stages.widths import YIELDED, Counts, Form, Width
 from ifspace.values import choice
 
 Amount = int | Fraction | float
@@ -356,6 +356,27 @@ def best_joint(
     return Answer(status, tuple(bound) or None, (best,))
 
 
+def with_more_params(plan: JointPlan, time_limit_s: float | None = None) -> JointPlan:
+    """Return a plan of more parameters, for at most 1/200 of the sum of MACs^(3/4).
+
+    It is within the limits of the plan; the plan itself where the search, which ends after some
+    work, finds none.
+    """
+    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+    value, params = plan.totals["value"], plan.totals["params"]
+    model = _JointModel(plan.problem)
+    # Tangents are above the powers of MACs by less than a tenth of what may go.
+    model.hold_value((1 - 0.9 * float(YIELDED)) * value)
+    outcome = model.minimise("params", -1, plan, deadline)
+    if not outcome.values:
+        return plan
+    other = model.plan(outcome.values)
+    if other.totals["params"] <= params or other.totals["value"] < float(1 - YIELDED) * value:
+        return plan
+    other.check()
+    return other
+
+
 def least_amounts(problem: JointProblem, deadline: float | None = None) -> dict[str, Amount]:
     """Return the least of each amount with a limit that any plan has, by itself."""
     least: dict[str, Amount] = {}
@@ -677,6 +698,13 @@ class _JointModel:
             self.model.add(
                 weighted_sum(variables, [sign * weight for weight in weights]) <= int(sign * total)
             )
+
+    def hold_value(self, least: float) -> None:
+        """Keep the sum of powers of MACs from a value on."""
+        variables, weights = self._sum("value")
+        total = (least - float(self.constants["value"])) * float(self.scales["value"])
+        if variables:
+            self.model.add(weighted_sum(variables, weights) >= ceil(total))
 
     def _hints(self, plan: JointPlan | None) -> Iterator[tuple[Any, int]]:
         """Yield the variables with their values in a plan."""

@@ -21,13 +21,16 @@ from ifspace.stages.joint import (
     LiveStep,
     Part,
     best_joint,
+    with_more_params,
 )
 from ifspace.stages.problem import Budgets
 from ifspace.stages.replacement import Objective, Option, ReplacementProblem, Site, best_replacement
-from ifspace.stages.widths import Form, Width, WidthsProblem, best_widths
+from ifspace.stages.widths import YIELDED, Form, Width, WidthsProblem, best_widths
 
 BLOCK = Block.parse("DW+PW").at(8)
 SHARES = (8, 16, 24)
+# Of the feature maps of four layers.
+PIXELS = (256, 64, 16, 4)
 
 
 def layer(
@@ -168,23 +171,49 @@ def test_blocks_alone_are_those_of_a_replacement(objective: Objective) -> None:
     assert answer.bound == separate.bound
 
 
-def test_widths_alone_are_those_of_the_search_of_widths() -> None:
+def problem_of_widths(budgets: Budgets) -> WidthsProblem:
+    """Return the widths of four layers, the first of many MACs a parameter, the last of few."""
     own = [Form(0, {n: 1}) for n in range(3)]
     pairs = [(Form(3), own[0]), (own[0], own[1]), (own[1], own[2]), (own[2], Form(10))]
     weights = [reads.times(writes).scaled(9) for reads, writes in pairs]
-    layers = [form.scaled(pixels) for form, pixels in zip(weights, (64, 64, 16, 4), strict=True)]
+    layers = [form.scaled(pixels) for form, pixels in zip(weights, PIXELS, strict=True)]
     widths = tuple(Width(f"{n}", (8, 16, 24, 32)) for n in range(3))
-    problem = WidthsProblem(widths, tuple(layers), Form.sum(weights), budgets=Budgets(params=9000))
+    return WidthsProblem(widths, tuple(layers), Form.sum(weights), budgets=budgets)
+
+
+def joint_of(problem: WidthsProblem) -> JointProblem:
+    """Return the same problem with a part for each layer."""
     parts = []
-    for params, macs in zip(weights, layers, strict=True):
+    for macs in problem.layers:
         table = {
-            counts: (Choice(int(params.at(at)), int(macs.at(at)), value=macs.at(at) ** 0.75),)
-            for counts in product(*(widths[n].counts for n in params.widths))
-            for at in (dict(zip(params.widths, counts, strict=True)),)
+            counts: (Choice(int(params), int(macs.at(at)), value=macs.at(at) ** 0.75),)
+            for counts in product(*(problem.widths[n].counts for n in macs.widths))
+            for at in (dict(zip(macs.widths, counts, strict=True)),)
+            for params in (macs.at(at) / PIXELS[len(parts)],)
         }
-        parts.append(Part("", table, params.widths))
-    separate = best_widths(problem)
-    answer = best_joint(JointProblem(widths, tuple(parts), limits=problem.limits))
+        parts.append(Part("", table, macs.widths))
+    return JointProblem(problem.widths, tuple(parts), limits=problem.limits)
+
+
+def test_widths_alone_are_those_of_the_search_of_widths() -> None:
+    problem = problem_of_widths(Budgets(params=9000))
+    separate, answer = best_widths(problem), best_joint(joint_of(problem))
     assert answer.best is not None
     assert separate.best is not None
     assert answer.best.totals["value"] == pytest.approx(separate.best.objective())
+
+
+def test_parameters_left_over_are_used_for_little_of_the_objective() -> None:
+    problem = problem_of_widths(Budgets(macs=290_995))
+    best = best_joint(joint_of(problem)).best
+    assert best is not None
+    within = [
+        counts
+        for counts in product(*(width.counts for width in problem.widths))
+        if all(problem.amounts(counts)[name] <= limit for name, limit in problem.limits.items())
+    ]
+    near = [x for x in within if problem.value(x) >= (1 - YIELDED) * problem.value(best.counts)]
+    most = max(problem.amounts(counts)["params"] for counts in near)
+    assert with_more_params(best).totals["params"] == most > best.totals["params"]
+    # Where it is the one of the most parameters already, it stays.
+    assert with_more_params(with_more_params(best)).totals["params"] == most
