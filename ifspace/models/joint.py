@@ -186,7 +186,8 @@ def redesign(
     `ifspace.stages.joint.ORDERS`, "macs-3/4" if it has none; its `latency` makes a budget of
     latency that of all convolutions, and without one keeps it at what it is. Importance and
     multiple are those of `narrow`. An amount without a budget is at most 9/10 of what it is where
-    all widths are narrowed alike, and never more than before. A network that keeps the budgets
+    all widths are narrowed alike, and never more than before; of the sum of MACs^(3/4) up to 1/200
+    goes for parameters that the budget leaves. A network that keeps the budgets
     stays as it is, but for an objective that makes an amount least.
 
     >>> model = nn.Sequential(nn.Conv2d(8, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 1), nn.ReLU(),
