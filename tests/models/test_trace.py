@@ -9,6 +9,7 @@ import torch
 from models import odd_networks as odd
 from models.odd_networks import IMAGE, Two, conv
 from torch import Tensor, nn
+from torch.fx import config as fx_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -490,3 +491,13 @@ def test_the_windows_of_swin_keep_the_stages_of_the_network() -> None:
         model = network("torchvision:swin_v2_t")
     report = analyze(model, (3, 224, 224))
     assert [stage.side_out for stage in report.stages] == [(56, 56), (28, 28), (14, 14), (7, 7)]
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("network", [Two, odd.WritesAPart])
+def test_the_setting_of_torch_is_restored(
+    network: Callable[[], nn.Module], before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fx_config, "do_not_emit_stack_traces", before)
+    assert trace(network(), IMAGE).how == "export"
+    assert fx_config.do_not_emit_stack_traces is before
