@@ -324,6 +324,19 @@ def test_the_command_takes_a_url_as_a_folder(
     run(*base, "--out", "nosuch://a").fails_with("URL that cannot be opened: got nosuch://a")
 
 
+def killed(function: Callable[[], object], after_s: float) -> bool:
+    """Call a function in a process that is killed after some seconds; return whether it was."""
+    child = os.fork()
+    if not child:
+        try:
+            function()
+        finally:
+            os._exit(0)
+    time.sleep(after_s)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_no_finished_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -335,15 +348,9 @@ def test_kills_at_random_moments_lose_no_finished_part(
     finished: dict[str, bytes] = {}
     kills = 0
     for _ in range(20):
-        child = os.fork()
-        if not child:
-            try:
-                run_in_folder(SMALL, tmp_path / "run", jobs=1)
-            finally:
-                os._exit(0)
-        time.sleep(chance.uniform(0, 0.15))
-        os.kill(child, signal.SIGKILL)
-        kills += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        kills += killed(
+            lambda: run_in_folder(SMALL, tmp_path / "run", jobs=1), chance.uniform(0, 0.15)
+        )
         now = {file.name: file.read_bytes() for file in (tmp_path / "run").glob("shard-*")}
         assert finished.items() <= now.items()
         finished = now
@@ -353,7 +360,20 @@ def test_kills_at_random_moments_lose_no_finished_part(
     run_in_folder(SMALL, tmp_path / "run", jobs=1)
     names = [MANIFEST, *(f"shard-{n:05}.parquet" for n in range(9))]
     assert sorted(os.listdir(tmp_path / "run")) == names
+    started_s = time.monotonic()
     assert joined(tmp_path / "run", tmp_path) == expected
+    merge_s = time.monotonic() - started_s
+    # A merge that is killed leaves the whole catalogue or none under its name.
+    merged, kills = tmp_path / "merged" / "all.parquet", 0
+    merged.parent.mkdir()
+    for _ in range(10):
+        kills += killed(lambda: merge_folder(tmp_path / "run", merged), chance.uniform(0, merge_s))
+        assert not merged.exists() or digest(merged) == expected
+        merged.unlink(missing_ok=True)
+    assert kills
+    merge_folder(tmp_path / "run", merged)
+    assert os.listdir(merged.parent) == [merged.name]
+    assert digest(merged) == expected
 
 
 @pytest.mark.slow
