@@ -877,8 +877,9 @@ def _limits(
 def _narrowed_alike(free: JointProblem, limits: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the network costs with all widths narrowed alike, by a ratio that keeps limits.
 
-    Between the widths that are tried amounts are taken to be linear. As it is where none of them
-    keeps the limits: only blocks or fewer units do then.
+    Between the widths that are tried amounts are taken to be linear; latency that is not known
+    there bounds nothing. As it is where none of them keeps the limits: only blocks or fewer units
+    do then.
     """
     bounded, above = replace(free, limits=limits), free.start.totals
     for share in shares_alike(free.widths, _RATIOS)[:-1]:
@@ -896,13 +897,14 @@ def _between(
     """Return amounts as far from `low`, which keeps the limits, to `high` as those allow.
 
     >>> low = {"params": 100, "macs": 10, "activations": 4}
-    >>> _between(low, {"params": 200, "macs": 40, "activations": 4}, {"params": 150})
+    >>> high = {"params": 200, "macs": 40, "activations": 4}
+    >>> _between(low, high, {"params": 150, "latency_ms": 1})
     {'params': 150, 'macs': 25, 'activations': 4}
     """
     shares = (
         Fraction(limit - low[name]) / Fraction(high[name] - low[name])
         for name, limit in limits.items()
-        if high[name] > limit
+        if high.get(name, limit) > limit
     )
     share = min(shares, default=Fraction(0))
     return {name: low[name] + floor(share * (high[name] - low[name])) for name in _SUMMED}

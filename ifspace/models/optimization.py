@@ -52,7 +52,7 @@ from ifspace.models.widths import (
     plan_narrowing,
 )
 from ifspace.stages.problem import Blocks, Budgets, amounts_text
-from ifspace.values import counted
+from ifspace.values import counted, listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +223,14 @@ def optimize(
         problem = replace(problem, budgets=problem.budgets.of(amounts))
     if problem.has_stages_alone:
         problem.budgets.check(("params", "macs", "peak_memory"))
+        if problem.keep_stages and problem.budgets.bounded:
+            raise SettingError.because(
+                "a budget where nothing may change",
+                got=f"one of {listed(problem.budgets.bounded)}, and stages that stay",
+                allowed="blocks, widths or stages that may change",
+                remedy="name blocks, or leave keep_stages out",
+                argument="keep_stages",
+            )
     before, start = report_on(trace, network.model, problem.alpha, cap=problem.cap), network
     stages, notes = _plan_stages(network, trace, problem)
     if stages is not None and not stages.is_solved:
@@ -508,8 +516,7 @@ def _plan_stages(
     network: EditedNetwork, trace: Trace, problem: OptimizationProblem
 ) -> tuple[Reorganization | None, tuple[str, ...]]:
     """Return the plan of the stages, None if something else changes and no unit can move."""
-    others = (problem.blocks, problem.plan, problem.joint, problem.design)
-    by_depths = not problem.widths and all(other is None for other in others)
+    by_depths = problem.has_stages_alone
     budgets = problem.budgets.sums if by_depths else Budgets()
     try:
         plan = plan_reorganization(

@@ -9,8 +9,8 @@ for the plan, and the tangents, which are never below it, give the bound.
 Where all widths are narrowed alike an amount without a budget falls too. The answer has at most
 nine tenths of that: layers of uneven widths use a machine less well than their MACs say, and a
 budget on parameters alone is not to be met by what takes longer. The MACs often bind first, where
-early layers keep more than their share; so of the plans within 1/200 of the best by macs-3/4 that
-have as much of everything else, one is taken that leaves no parameters of the budget unused.
+early layers keep more than their share; so of the plans within 1/200 of the best sum of MACs^(3/4)
+the one is taken that uses most parameters of the budget, as far as exchanges find it.
 
 Reference: MATH of ifspace, section 5, for the objectives.
 """
@@ -270,10 +270,10 @@ class WidthsProblem:
             amounts["peak_memory"] = bytes_of(peak, self.budgets.dtype or DEFAULT_DTYPE)
         return amounts
 
-    def value(self, counts: Sequence[int]) -> float:
-        """Return the objective at some widths."""
-        power = OBJECTIVES[self.objective]
-        return fsum(form.at(counts) ** power for form in self.summands)
+    def value(self, counts: Sequence[int], objective: str = "") -> float:
+        """Return an objective at some widths, that of the problem if none is given."""
+        name = objective or self.objective
+        return fsum(form.at(counts) ** OBJECTIVES[name] for form in self.summands_of(name))
 
     @cached_property
     def alike(self) -> dict[str, int]:
@@ -414,19 +414,19 @@ class _Sum:
     """An objective, for what changes of a few widths add to it."""
 
     def __init__(self, problem: WidthsProblem, objective: str) -> None:
-        self.power, self.forms = OBJECTIVES[objective], problem.summands_of(objective)
+        self.problem, self.objective = problem, objective
         self.forms_of: list[list[Form]] = [[] for _ in problem.widths]
-        for form in self.forms:
+        for form in problem.summands_of(objective):
             for index in form.widths:
                 self.forms_of[index].append(form)
 
     def at(self, counts: Sequence[int]) -> float:
         """Return it at some widths."""
-        return fsum(form.at(counts) ** self.power for form in self.forms)
+        return self.problem.value(counts, self.objective)
 
     def gain(self, counts: Sequence[int], change: Mapping[int, int]) -> float:
         """Return what a change adds, exactly."""
-        changed, power = _changed(counts, change), self.power
+        changed, power = _changed(counts, change), OBJECTIVES[self.objective]
         forms = {id(form): form for index in change for form in self.forms_of[index]}
         return fsum(form.at(changed) ** power - form.at(counts) ** power for form in forms.values())
 

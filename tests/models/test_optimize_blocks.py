@@ -12,6 +12,8 @@ from latency_models import model
 from network_files import params
 
 import ifspace.models as m
+from ifspace.errors import SettingError
+from ifspace.models.optimization import OptimizationProblem, optimize
 
 pytestmark = pytest.mark.usefixtures("one_thread", "net_file")
 
@@ -78,6 +80,14 @@ def test_stages_that_stay_are_not_planned(run: Callable, monkeypatch: pytest.Mon
     monkeypatch.setattr("ifspace.models.reorganization.traced", fail)
     assert run(*OWN, "--params", "60%").status == 0
     assert run(*OWN, "--blocks-only", "--block", "DW+PW").status == 0
+
+
+def test_a_budget_is_refused_where_nothing_may_change() -> None:
+    image = (3, 16, 16)
+    network = m.network("net.py:make", image)
+    problem = OptimizationProblem(budgets=m.Budgets(params="10k"), keep_stages=True)
+    with pytest.raises(SettingError, match="a budget where nothing may change: got one of params"):
+        optimize(m.EditedNetwork.of(network), m.trace(network, image), problem)
 
 
 @pytest.mark.slow
