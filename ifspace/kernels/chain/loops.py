@@ -42,6 +42,8 @@ LANES: Final = 16 if "+avx512f" in processor()[2].split(",") else 8
 FLOAT: Final = ir.FloatType()
 INT32: Final = ir.IntType(32)
 VECTOR: Final = ir.VectorType(FLOAT, LANES)
+# Whether the processor loads some elements of a vector; if not, LLVM writes a branch for each.
+MASKED: Final = "+avx" in processor()[2].split(",")
 
 # Kinds of elements of a tensor. Those of 16 bits are moved as integers.
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
@@ -63,13 +65,13 @@ BLOCK_WORDS: Final = 27
 class Loop(NamedTuple):
     """A compiled loop: filters of a block, vectors of pixels, stride of the source.
 
-    `slides`: whether it is that of a 3x3 kernel on one channel, which slides down the rows.
+    `rows`: of the result that a 3x3 kernel on one channel computes together; 0 for other kernels.
     """
 
     filters: int
     vectors: int
     stride: int = 1
-    slides: bool = False
+    rows: int = 0
 
 
 LOOPS: Final = (
@@ -84,10 +86,10 @@ LOOPS: Final = (
     Loop(2, 1, 2),
     Loop(1, 2, 2),
     Loop(1, 1, 2),
-    Loop(1, 2, slides=True),
-    Loop(1, 1, slides=True),
+    Loop(1, 1, rows=4 if LANES == 16 else 2),  # with the weights these fill the registers
+    Loop(1, 1, rows=1),
 )
-SIDE: Final = 3  # rows and columns of the kernel of a loop that slides
+SIDE: Final = 3  # rows and columns of the kernel of a loop over rows
 
 # Codes of what is applied to the results. A rectifier is a pair of limits.
 LIMITS, SILU, HARDSWISH = 0, 1, 2
@@ -102,7 +104,7 @@ def _at(builder: Any, base: Any, index: Any, kind: Any = FLOAT) -> Any:
 
 
 def _splat(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
-    undefined = ir.Constant(ir.VectorType(FLOAT, lanes), ir.Undefined)
+    undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
     one = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
     zeros = ir.Constant(ir.VectorType(INT32, lanes), [0] * lanes)
     return builder.shuffle_vector(one, undefined, zeros)
@@ -132,14 +134,15 @@ def _store(builder: Any, vector: Any, base: Any, index: Any) -> None:
     builder.store(vector, pointer).align = 4
 
 
-def _mask(builder: Any, count: Any) -> Any:
-    """Return the mask of a vector's first elements; all of them from `LANES` on."""
-    lanes = ir.Constant(ir.VectorType(INT32, LANES), list(range(LANES)))
-    undefined = ir.Constant(ir.VectorType(INT32, LANES), ir.Undefined)
-    first = builder.trunc(count, INT32)
-    one = builder.insert_element(undefined, first, ir.Constant(INT32, 0))
-    zeros = ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES)
-    return builder.icmp_signed("<", lanes, builder.shuffle_vector(one, undefined, zeros))
+def _mask(builder: Any, count: Any, first: Any = None) -> Any:
+    """Return the mask of the elements of a vector whose numbers are from 0 on below a count.
+
+    `first`: the number of its first element, 0 by default.
+    """
+    numbers = ir.Constant(ir.VectorType(INT32, LANES), list(range(LANES)))
+    if first is not None:
+        numbers = builder.add(numbers, _splat(builder, builder.trunc(first, INT32)))
+    return builder.icmp_unsigned("<", numbers, _splat(builder, builder.trunc(count, INT32)))
 
 
 def _read(builder: Any, base: Any, index: Any, mask: Any, kind: int = FLOAT32) -> Any:
@@ -284,8 +287,14 @@ class _BlockWriter:
             self.begin,
             self.end,
             exact,
+            changes,
             low,
             high,
+            self.source_top,
+            self.source_height,
+            self.source_width,
+            self.border,
+            self.zeros,
         ) = arguments
         filters = range(loop.filters)
         self.offsets = builder.add(offsets, builder.mul(self.word(TAP), integer(8)))
@@ -297,7 +306,7 @@ class _BlockWriter:
         self.biases = [self._bias(biases, i) for i in filters]
         self.weight_step = self.word(WEIGHT_STEP) if loop.filters > 1 else integer(1)
         self.limits = _splat(builder, low), _splat(builder, high)
-        self.has_limits = builder.fcmp_ordered(">", low, ir.Constant(FLOAT, float("-inf")))
+        self.is_changed = builder.icmp_signed("!=", changes, integer(0))
         self.vectors = [(i, j) for i in filters for j in range(loop.vectors)]
         step = LANES * loop.vectors
         count = builder.add(builder.sub(self.end, self.begin), integer(step - 1))
@@ -348,13 +357,13 @@ class _BlockWriter:
     def finish(self, sums: dict[tuple[int, int], Any], row: Any, pixel: Any) -> None:
         """Add the residual to the sums, limit them, and store them."""
         builder = self.builder
-        with builder.if_then(builder.icmp_signed("!=", self.residual, integer(0))):
-            place = builder.add(builder.mul(row, self.residual_row), pixel)
-            for i, j in self.vectors:
-                at = builder.add(builder.add(self.residuals[i], place), integer(j * LANES))
-                added = builder.fadd(builder.load(sums[i, j]), _load(builder, self.residual, at))
-                builder.store(added, sums[i, j])
-        with builder.if_then(self.has_limits):
+        with builder.if_then(self.is_changed):
+            with builder.if_then(builder.icmp_signed("!=", self.residual, integer(0))):
+                place = builder.add(builder.mul(row, self.residual_row), pixel)
+                for i, j in self.vectors:
+                    at = builder.add(builder.add(self.residuals[i], place), integer(j * LANES))
+                    own = _load(builder, self.residual, at)
+                    builder.store(builder.fadd(builder.load(sums[i, j]), own), sums[i, j])
             for at in self.vectors:
                 builder.store(_limited(builder, builder.load(sums[at]), *self.limits), sums[at])
         place = builder.add(builder.mul(row, self.output_row), pixel)
@@ -403,43 +412,77 @@ class _BlockWriter:
                     total = _call(builder, "fmuladd", factor, read[j], builder.load(sums[i, j]))
                     builder.store(total, sums[i, j])
 
-    def write_sliding(self) -> None:
-        """Write the loop over columns and rows of a 3x3 kernel on one channel.
+    def write_rows(self) -> None:
+        """Write the loop over rows and columns of a 3x3 kernel on one channel.
 
-        A row of the source is a part of three rows of the output, whose sums stay in registers.
+        A row of the source is a part of up to three rows of the output, whose sums are in
+        registers. The last rows may be computed twice. What lies outside the image is not read.
         """
-        builder = self.builder
+        builder, count = self.builder, self.loop.rows
         weights = [self.weight(0, integer(tap)) for tap in range(SIDE**2)]
-        start, sums = self.offset(integer(0)), [self.slots() for _ in range(SIDE)]
-        rows = builder.add(self.rows, integer(SIDE - 1))
-        with counting(builder, self.steps) as turn:
-            pixel = self.pixel(turn.index)
-            with counting(builder, rows) as row:
-                place = builder.add(start, builder.mul(row.index, self.source_row))
-                place = builder.add(place, pixel)
-                columns = [self.read(builder.add(place, integer(i))) for i in range(SIDE)]
-                for at in self.vectors:
-                    builder.store(self.biases[0], sums[0][at])
-                    for age in range(SIDE):  # the sums of a row that began so many rows ago
-                        # The three products first: the next row waits for one addition alone.
-                        factors = weights[SIDE * age : SIDE * (age + 1)]
-                        added = builder.fmul(factors[0], columns[0][at[1]])
-                        for factor, column in zip(factors[1:], columns[1:], strict=True):
-                            added = _call(builder, "fmuladd", factor, column[at[1]], added)
-                        total = builder.fadd(builder.load(sums[age][at]), added)
-                        builder.store(total, sums[age][at])
-                done = builder.sub(row.index, integer(SIDE - 1))
-                with builder.if_then(builder.icmp_signed(">=", done, integer(0))):
-                    self.finish(sums[-1], done, pixel)
-                for age in range(SIDE - 1, 0, -1):
-                    for at in self.vectors:
-                        builder.store(builder.load(sums[age - 1][at]), sums[age][at])
+        first = builder.add(self.source, builder.mul(self.offset(integer(0)), integer(4)))
+        pitch = builder.mul(self.source_row, integer(4))
+        turns = builder.sdiv(builder.add(self.rows, integer(count - 1)), integer(count))
+        latest = builder.sub(self.rows, integer(count))
+        sums = [self.slots() for _ in range(count)]
+        before_last, begin = builder.sub(self.steps, integer(1)), integer(0)
+        first_masks, last_masks = map(self.column_masks, (begin, self.latest))
+        with counting(builder, turns) as row_turn:
+            row = builder.mul(row_turn.index, integer(count))
+            row = builder.select(builder.icmp_signed(">", row, latest), latest, row)
+            places = []
+            for i in range(count + SIDE - 1):
+                number = builder.add(row, integer(i))
+                place = builder.add(first, builder.mul(number, pitch))
+                if MASKED:
+                    number = builder.add(number, self.source_top)
+                    is_inside = builder.icmp_unsigned("<", number, self.source_height)
+                    place = builder.select(is_inside, place, self.zeros)
+                places.append(place)
+            self.write_step(sums, weights, places, row, begin, first_masks)
+            with counting(builder, before_last, integer(1)) as turn:
+                pixel = builder.mul(turn.index, integer(LANES))
+                self.write_step(sums, weights, places, row, pixel, [None] * SIDE)
+            with builder.if_then(builder.icmp_signed(">", before_last, integer(0))):
+                self.write_step(sums, weights, places, row, self.latest, last_masks)
+
+    def write_step(
+        self,
+        sums: list[dict[tuple[int, int], Any]],
+        weights: list[Any],
+        places: list[Any],
+        row: Any,
+        pixel: Any,
+        masks: list[Any],
+    ) -> None:
+        """Write the sums of a vector of pixels in some rows."""
+        builder = self.builder
+        for own in sums:
+            builder.store(self.biases[0], own[0, 0])
+        for column, mask in enumerate(masks):
+            for i, place in enumerate(places):
+                read = _read(builder, place, builder.add(pixel, integer(column)), mask)
+                for j in range(max(0, i - SIDE + 1), min(len(sums), i + 1)):
+                    weight, total = weights[SIDE * (i - j) + column], sums[j][0, 0]
+                    added = _call(builder, "fmuladd", weight, read, builder.load(total))
+                    builder.store(added, total)
+        for j, own in enumerate(sums):
+            self.finish(own, builder.add(row, integer(j)), pixel)
+
+    def column_masks(self, pixel: Any) -> list[Any]:
+        """Return which elements of a vector lie in the image, for each column of a kernel."""
+        if not MASKED:
+            return [None] * SIDE
+        builder = self.builder
+        first = builder.sub(pixel, self.border)
+        places = [builder.add(first, integer(column)) for column in range(SIDE)]
+        return [_mask(builder, self.source_width, place) for place in places]
 
 
 def _write_block(builder: Any, arguments: Any, loop: Loop) -> None:
     writer = _BlockWriter(builder, arguments, loop)
-    if loop.slides:
-        writer.write_sliding()
+    if loop.rows:
+        writer.write_rows()
     else:
         writer.write()
 
@@ -462,11 +505,14 @@ def run_block(builder: Any, *arguments: Any) -> None:
     """Compute the results of a block for the pixels `begin` to `end` of some rows by a loop.
 
     `arguments`: source, output, residual, weights, biases, block, offsets, rows, source_row,
-    output_row, residual_row, begin, end, exact, low, high, loop. Those up to `offsets` are
-    addresses, of which those of the residual and the biases may be 0. `source_row` ...: elements
-    from a row to the next. `exact`: whether the last step of a row begins early, so that it ends at
-    `end`, instead of running over it. `low`, `high`: the limits of the results. `loop`: its number
-    in `LOOPS`.
+    output_row, residual_row, begin, end, exact, changes, low, high, source_top, source_height,
+    source_width, border, zeros, loop. Those up to `offsets` are addresses, of which those of the
+    residual and the biases may be 0. `source_row` ...: elements from a row to the next. `exact`:
+    whether the last step of a row begins early, so that it ends at `end`, instead of running over
+    it. `changes`: whether a residual is added or results are limited to `low` ... `high`.
+    `source_top`, `source_height`, `source_width`, `border`, `zeros`: for a loop over rows the first
+    row of the source, the size of its image, the padding, and the address of what is read instead
+    of a row outside the image. `loop`: its number in `LOOPS`.
     """
     *arguments, number = arguments
     _switch(builder, number, LOOPS, lambda *loop: _write_block(builder, arguments, Loop(*loop)))
@@ -676,7 +722,7 @@ transpose_to_float16 = _transposing(FLOAT32, FLOAT16)
 # Words of a plan: how tiles lie in the tensors, and where the copy of the input's part lies. KIND
 # and SIZE: of the tensors' elements; CHANNELS_LAST: whether the channels of a pixel are adjacent,
 # where every block of filters brings a share of the next tile's input, and of where this tile's
-# output will be written, into the caches: so many bytes.
+# output will be written, into the caches: so many bytes. ZEROS: so many of them lie at ZEROS_AT.
 (
     TILES,
     TILE_ROWS,
@@ -709,13 +755,17 @@ transpose_to_float16 = _transposing(FLOAT32, FLOAT16)
     INPUT_SHARE,
     OUTPUT_SHARE,
     COPY_SKIP,
-) = range(31)
-PLAN_WORDS: Final = 31
+    ZEROS,
+    ZEROS_AT,
+) = range(33)
+PLAN_WORDS: Final = 33
 
 # Words of a stage. SOURCE, TARGET and ADDED say where a value lies, _AT at which element of the
 # scratch memory, _ROW how many elements its rows are apart. The first row of the stage's output is
 # FACTOR times the tile's first row of the result, minus BEFORE. Below another tile its first SKIP
-# rows are not computed: nobody reads them, or, KEPT, they are moved from where they were.
+# rows are not computed: nobody reads them, or, KEPT, they are moved from where they were. CLIPPED:
+# nor are rows outside the image. BORDER is the padding of the stage. CHANGES: whether the sums are
+# not yet the results, for a residual is added or they have limits.
 (
     SOURCE,
     SOURCE_AT,
@@ -744,8 +794,13 @@ PLAN_WORDS: Final = 31
     BEFORE,
     SKIP,
     KEPT,
-) = range(27)
-STAGE_WORDS: Final = 27
+    CLIPPED,
+    BORDER,
+    SOURCE_HEIGHT,
+    SOURCE_WIDTH,
+    CHANGES,
+) = range(32)
+STAGE_WORDS: Final = 32
 
 # Where a value lies: nowhere, in the scratch memory, in the tensor, or, one channel at a time, in
 # the scratch memory.
@@ -982,6 +1037,8 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
     `plan`, `stages`: words; `limits`: two numbers a stage. All are addresses.
     """
     copy_at, size = scratch + 4 * word_at(plan, COPY_AT), word_at(plan, SIZE)
+    zeros = scratch + 4 * word_at(plan, ZEROS_AT)
+    set_zero(zeros, word_at(plan, ZEROS))
     top = 0
     for tile in range(begin, end):
         above = top
@@ -1037,6 +1094,10 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                 first_pixel = word_at(stage, SKIP) * word_at(stage, TARGET_ROW)
                 if word_at(stage, KEPT):
                     keep_rows(target, stage, (top - above) * word_at(stage, FACTOR))
+            if word_at(stage, CLIPPED):
+                width = word_at(stage, MAP_WIDTH)
+                first_pixel = max(first_pixel, -top_row * width)
+                count = min(count, (word_at(stage, MAP_HEIGHT) - top_row) * width)
             for part in range(first_pixel, count, chunk):
                 for index in range(word_at(stage, BLOCK_COUNT)):
                     block = word_at(stage, BLOCKS) + 8 * BLOCK_WORDS * index
@@ -1071,8 +1132,14 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                                 start,
                                 stop,
                                 word_at(stage, EXACT),
+                                word_at(stage, CHANGES),
                                 low,
                                 high,
+                                top_row - word_at(stage, BORDER),
+                                word_at(stage, SOURCE_HEIGHT),
+                                word_at(stage, SOURCE_WIDTH),
+                                word_at(stage, BORDER),
+                                zeros - 4 * word_at(stage, BORDER),
                                 word_at(block, LAST_LOOP if piece else LOOP),
                             )
             if word_at(stage, ACTIVATION):

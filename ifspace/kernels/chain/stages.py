@@ -166,6 +166,11 @@ class Convolution(ABC):
         """Whether a pixel of the output is computed from the same pixel of the source alone."""
         return self.kernel == self.stride == 1 and not self.padding
 
+    @cached_property
+    def is_depthwise(self) -> bool:
+        """Whether every filter reads one channel, and no two the same."""
+        return all(len(channels) == len(filters) == 1 for channels, filters in self.windows)
+
     def size_of(self, length: int) -> int:
         """Return the output's height or width for that of the source."""
         return (length + 2 * self.padding - self.kernel) // self.stride + 1

@@ -11,7 +11,9 @@ column of H W rows, and channels_last all images as one.
 Values lie in the scratch memory of a thread as [channels, rows, columns], so that the results of
 every stage stay in its caches. The input is read from its tensor, and the result written to its
 own, where no zeros are needed around them; an input that the first stage reads one channel a
-filter is copied one channel at a time.
+filter is copied one channel at a time. A depthwise 3x3 layer at stride 1 needs no zeros: it does
+not read what lies outside the image. Nor are such rows computed for it by the pointwise layers
+before it.
 """
 
 from array import array
@@ -68,7 +70,8 @@ class Value:
     `factor` r - `before` of the image on. In the scratch memory channels are `channel` elements
     apart, and rows `row`: the width and `padding` zeros; element `at` is the first pixel. A value
     of which no row is needed is not computed. In a tile below another one the first `skip` rows are
-    not computed: nobody reads them, or, where the value `is_kept`, they are moved.
+    not computed: nobody reads them, or, where the value `is_kept`, they are moved. Where it
+    `is_clipped`, rows outside the image are not computed either.
     """
 
     channels: int
@@ -84,6 +87,7 @@ class Value:
     at: int = 0
     skip: int = 0
     is_kept: bool = False
+    is_clipped: bool = False
 
     @property
     def row(self) -> int:
@@ -113,9 +117,14 @@ class Value:
         self.rows = end + self.before
         return self.factor == factor
 
+    def rows_inside(self, top: int) -> int:
+        """Return how many of the rows are inside the image, for a tile from row `top` on."""
+        first = top * self.factor - self.before
+        return min(first + self.rows, self.height) - max(first, 0)
+
     def is_inside(self, last_top: int) -> bool:
         """Return whether no tile, the last from row `last_top`, needs rows outside the image."""
-        return self.before <= 0 and last_top * self.factor - self.before + self.rows <= self.height
+        return all(self.rows_inside(top) == self.rows for top in (0, last_top))
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,8 +255,9 @@ def _values(
             value.before * stage.stride + stage.padding,
             max(0, (value.rows - 1) * stage.stride + stage.kernel),
         )
-        source.padding = max(source.padding, stage.padding)
-        source.has_zeros |= stage.padding > 0
+        if not _masks(stage):
+            source.padding = max(source.padding, stage.padding)
+            source.has_zeros |= stage.padding > 0
         source.last_use = max(source.last_use, number)
         if stage.residual is not None:
             added = values[stage.residual]
@@ -260,16 +270,30 @@ def _values(
         if stage.kernel == stage.stride == 1:  # rows of equal length: one loop runs through them
             source = values[chain.source_of(number)]
             source.padding = max(source.padding, values[number].padding)
+    _clip(chain, values, last_top)
     values[0].place = _input_place(chain, values, last_top, is_direct)
     # An activation runs through what was written: where tiles overlap, only in their own memory.
     is_final = chain.stages[-1].activation not in CODES
     if is_direct and is_final and _pixels(chain, values, len(chain.stages))[1] >= LANES:
         values[-1].place = TENSOR
-    _skip(chain, values, rows)
+    _skip(chain, values, rows, last_top)
     return values, alike
 
 
-def _skip(chain: Chain, values: list[Value], rows: int) -> None:
+def _clip(chain: Chain, values: list[Value], last_top: int) -> None:
+    """Find the values of which no rows outside the image are computed: those without zeros there.
+
+    They are the ones that run through all pixels as one row.
+    """
+    for number, value in enumerate(values):
+        if not (number and value.rows) or value.padding or value.is_inside(last_top):
+            continue
+        rows = min(value.rows_inside(top) for top in (0, last_top))
+        is_one_row = chain.stages[number - 1].kernel == _pixels(chain, values, number)[0] == 1
+        value.is_clipped = is_one_row and rows * value.row >= MOST_STEP
+
+
+def _skip(chain: Chain, values: list[Value], rows: int, last_top: int) -> None:
     """Find what a tile below another one, of so many rows of the result, need not compute."""
     needed = [value.rows for value in values]  # the first row that is read
     needed[-1] = 0
@@ -281,7 +305,8 @@ def _skip(chain: Chain, values: list[Value], rows: int) -> None:
         skip = max(needed[number], halo)
         runs, _ = _pixels(chain, values, number)
         # The last step of a loop may begin early, but not in rows that are not computed.
-        is_long = (value.rows - skip - 1) * value.row + value.width >= MOST_STEP
+        computed = (value.rows_inside(last_top) if value.is_clipped else value.rows) - skip
+        is_long = (computed - 1) * value.row + value.width >= MOST_STEP
         is_alone = value.place == MEMORY and number < len(chain.stages)
         if is_alone and runs == 1 and is_long and stage.activation not in CODES:
             value.skip, value.is_kept = skip, needed[number] < halo
@@ -302,17 +327,38 @@ def _input_place(chain: Chain, values: list[Value], last_top: int, is_direct: bo
     numbers = [number for number, value in enumerate(values) if number and value.rows]
     readers = [number for number in numbers if chain.source_of(number) == 0]
     adders = [number for number in numbers if chain.stages[number - 1].residual == 0]
-    inside = all(values[number].is_inside(last_top) for number in adders)
+
+    def is_inside(number: int) -> bool:
+        return values[number].is_clipped or values[number].is_inside(last_top)
+
+    def is_direct_reader(number: int) -> bool:
+        stage = chain.stages[number - 1]
+        if _masks(stage):
+            return True
+        inside = values[0].is_inside(last_top) or (stage.kernel == 1 and is_inside(number))
+        return inside and not values[0].padding and stage.stride == 1 and is_exact(number)
+
+    # Vectors that end where a row ends read nothing behind the tensor; at a stride they do.
+    def is_exact(number: int) -> bool:
+        return _pixels(chain, values, number)[1] >= LANES
+
+    inside = all(map(is_inside, adders))
     stages = [chain.stages[number - 1] for number in readers]
-    if values[0].is_inside(last_top) and not values[0].padding and inside:
-        # Vectors that end where a row ends read nothing behind the tensor; at a stride they do.
-        exact = all(_pixels(chain, values, number)[1] >= LANES for number in (*readers, *adders))
-        if exact and all(stage.stride == 1 for stage in stages):
-            return TENSOR
-    wide = all(_pixels(chain, values, number)[1] >= LANES for number in adders)
-    if len(readers) == 1 and stages[0].fan_in == 1 and inside and wide:
+    if inside and all(map(is_exact, adders)) and all(map(is_direct_reader, readers)):
+        return TENSOR
+    if len(readers) == 1 and stages[0].fan_in == 1 and inside and all(map(is_exact, adders)):
         return STREAM
     return MEMORY
+
+
+def _has_rows(stage: Convolution) -> bool:
+    """Return whether a loop over rows can compute a stage."""
+    return stage.stride == 1 and stage.kernel == SIDE and stage.is_depthwise
+
+
+def _masks(stage: Convolution) -> bool:
+    """Return whether a stage reads nothing outside the image, so that no zeros are needed there."""
+    return loops.MASKED and _has_rows(stage) and stage.padding <= 1
 
 
 def _pixels(chain: Chain, values: list[Value], number: int) -> tuple[int, int]:
@@ -322,7 +368,7 @@ def _pixels(chain: Chain, values: list[Value], number: int) -> tuple[int, int]:
     if stage.residual is not None:
         added = values[stage.residual]
         rows.add(added.width if stage.residual == 0 and added.place != MEMORY else added.row)
-    if stage.stride == 1 and len(rows) == 1:
+    if stage.stride == 1 and len(rows) == 1 and not _masks(stage):
         return 1, (value.rows - 1) * value.row + value.width
     return value.rows, value.width
 
@@ -405,12 +451,18 @@ class _Words:
                 elements = self.rows * factor * value.width * value.channels
                 words[word] = ceil(elements * self.dtype.itemsize / line) * loops.LINE
         stages = (self.chain.stages[number - 1] for number in self._numbers)
+        scratch = _allocate(self.values)
+        masked = [number for number in self._numbers if _has_rows(self.chain.stages[number - 1])]
+        words[loops.ZEROS_AT] = scratch
+        words[loops.ZEROS] = zeros = max(
+            (self.values[self.chain.source_of(number)].width for number in masked), default=0
+        )
         limits = [LIMITS.get(stage.activation or "", (-INFINITY, INFINITY)) for stage in stages]
         work = images * self._work()
         return Plan(
             shape,
             images * tiles,
-            _allocate(self.values),
+            scratch + zeros,
             work,
             _row(words, loops.PLAN_WORDS),
             np.stack(rows),
@@ -468,7 +520,12 @@ class _Words:
             loops.BEFORE: target.before,
             loops.SKIP: target.skip,
             loops.KEPT: target.is_kept,
-            loops.CHUNK: _chunk(stage, count) if rows == 1 else count,
+            loops.CLIPPED: target.is_clipped,
+            loops.BORDER: stage.padding,
+            loops.SOURCE_HEIGHT: source.height,
+            loops.SOURCE_WIDTH: source.width,
+            loops.CHUNK: _chunk(stage, count) if rows == 1 and not _has_rows(stage) else count,
+            loops.CHANGES: added is not None or stage.activation in LIMITS,
         }.items()
         added_channel = 0
         if added is not None:
@@ -513,7 +570,7 @@ class _Words:
                 block[loops.TAP] = tap + family.first[part.start] * len(pixels)
                 block[loops.TAPS] = taps
                 block[loops.CHANNEL] = family.channels[family.first[part.start]] if taps else 0
-                loop, last = _loop(len(filters), taps, stage, *pixels_run)
+                loop, last = _loop(len(filters), stage, *pixels_run)
                 block[loops.LOOP], block[loops.LAST_LOOP] = loop, last
                 block[loops.WEIGHT_STEP] = step = stage.weight_steps[filters[0]]
                 block[loops.STEP] = LOOPS[loop].vectors * LANES
@@ -550,16 +607,17 @@ def _chunk(stage: Convolution, count: int) -> int:
     return min(count, max(64, CHUNK // stage.fan_in // 64 * 64))
 
 
-def _loop(filters: int, taps: int, stage: Convolution, rows: int, count: int) -> tuple[int, int]:
+def _loop(filters: int, stage: Convolution, rows: int, count: int) -> tuple[int, int]:
     """Return which loop runs a block, and which its last pixels: the widest that fits, the least.
 
     The step of one that fits has at most the pixels of a row.
     """
-    slides = filters == stage.stride == 1 and stage.kernel == SIDE and taps == SIDE**2 and rows > 1
+    by_rows = _masks(stage) or (_has_rows(stage) and rows > 1)
     fits = [
-        (loop.vectors, number)
+        (loop.rows, loop.vectors, number)
         for number, loop in enumerate(LOOPS)
-        if (loop.filters, loop.stride, loop.slides) == (filters, stage.stride, slides)
+        if (loop.filters, loop.stride, loop.rows > 0) == (filters, stage.stride, by_rows)
         and (loop.vectors == 1 or loop.vectors * LANES <= count)
+        and loop.rows <= rows
     ]
-    return max(fits)[1], min(fits)[1]
+    return max(fits)[-1], min(fits)[-1]

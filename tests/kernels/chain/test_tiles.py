@@ -1,5 +1,7 @@
 """Chains in one pass over tiles, against their definition in float64."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import product
 
@@ -21,6 +23,11 @@ CHAINS = {
     "PW, other sizes": (Stage(7, 13, 7, 7, activation="relu"),),
     "DW": (depthwise(16),),
     "DW, stride 2": (depthwise(16, 2),),
+    "DW, other paddings": (
+        Stage(16, 16, 1, 1, "blocked", 3, 1, 2),
+        Stage(16, 16, 4, 4),
+        Stage(16, 16, 1, 1, "blocked", 3, 1, 0, residual=0),
+    ),
     "GC, stride 1 and 2": (
         Stage(16, 32, 8, 8, "blocked", 3, 1, 1),
         Stage(32, 8, 16, 16, "blocked", 3, 2, 1),
@@ -123,6 +130,32 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     tiles.plan_for.cache_clear()
+
+
+# The tensors fill a page of memory; an access to the pages around it ends the process.
+PAGES = """
+import ctypes, mmap, torch
+from ifspace.kernels.chain.stages import Chain, Stage
+from ifspace.kernels.chain.tiles import run
+
+size, protect = mmap.PAGESIZE, ctypes.CDLL(None).mprotect
+memory = mmap.mmap(-1, 3 * size)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+x = torch.frombuffer(memory, dtype=torch.float32, count=size // 4, offset=size).view(1, 4, 16, -1)
+for page in (0, 2):
+    assert protect(ctypes.c_void_p(start + page * size), ctypes.c_size_t(size), 0) == 0
+depthwise, pointwise = Stage(4, 4, 1, 1, "blocked", 3, 1, 1), Stage(4, 4, 2, 2)
+for stages in ((depthwise,), (pointwise, depthwise), (depthwise, pointwise, depthwise)):
+    chain = Chain(stages)
+    run(x, torch.ones(chain.weights), None, chain)
+print("inside")
+"""
+
+
+def test_nothing_outside_the_input_is_read() -> None:
+    command = [sys.executable, "-c", PAGES]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.stdout == "inside\n", answer.stderr
 
 
 KEEPING = {
