@@ -65,17 +65,21 @@ BLOCK_WORDS: Final = 27
 class Loop(NamedTuple):
     """A compiled loop: filters of a block, vectors of pixels, stride of the source.
 
-    `rows`: of the result that a 3x3 kernel on one channel computes together; 0 for other kernels.
+    `taps`: how many each filter has, whose weights are adjacent; 0 for any number. `rows`: of the
+    result that a 3x3 kernel on one channel computes together; 0 for other kernels.
     """
 
     filters: int
     vectors: int
     stride: int = 1
+    taps: int = 0
     rows: int = 0
 
 
 LOOPS: Final = (
-    Loop(4, 2),
+    Loop(4, 3),
+    Loop(4, 2, taps=4),
+    Loop(4, 2, taps=8),
     Loop(4, 1),
     Loop(2, 4),
     Loop(2, 1),
@@ -375,6 +379,7 @@ class _BlockWriter:
         """Write the loop over rows, pixels and taps."""
         builder, stride = self.builder, self.loop.stride
         sums, taps = self.slots(), self.word(TAPS)
+        offsets = [self.offset(integer(tap)) for tap in range(self.loop.taps)]
         filters = range(self.loop.filters)
         shifts = [self.word(SHIFT + i) for i in filters]
         is_shifted = builder.icmp_signed("!=", shifts[-1], integer(0))
@@ -385,7 +390,10 @@ class _BlockWriter:
                 place = builder.add(place, builder.mul(pixel, integer(stride)))
                 for i, j in self.vectors:
                     builder.store(self.biases[i], sums[i, j])
-                if stride > 1 or len(filters) == 1:
+                if offsets:
+                    for tap, offset in enumerate(offsets):
+                        self.add_tap(sums, filters, integer(tap), builder.add(offset, place))
+                elif stride > 1 or len(filters) == 1:
                     self.add_taps(sums, filters, (integer(0), taps), place)
                 else:
                     with builder.if_then(is_shifted):
@@ -405,12 +413,23 @@ class _BlockWriter:
         turns = _rolled_range if self.loop.filters > 1 else counting
         with turns(builder, builder.sub(end, begin)) as turn:
             tap = builder.add(begin, turn.index)
-            read = self.read(builder.add(self.offset(tap), place))
-            for i in filters:
-                factor = self.weight(i, builder.mul(tap, self.weight_step))
-                for j in range(self.loop.vectors):
-                    total = _call(builder, "fmuladd", factor, read[j], builder.load(sums[i, j]))
-                    builder.store(total, sums[i, j])
+            self.add_tap(
+                sums,
+                filters,
+                builder.mul(tap, self.weight_step),
+                builder.add(self.offset(tap), place),
+            )
+
+    def add_tap(
+        self, sums: dict[tuple[int, int], Any], filters: Sequence[int], weight: Any, place: Any
+    ) -> None:
+        """Write the products of the source from a place on with weights of some filters."""
+        builder, read = self.builder, self.read(place)
+        for i in filters:
+            factor = self.weight(i, weight)
+            for j in range(self.loop.vectors):
+                total = _call(builder, "fmuladd", factor, read[j], builder.load(sums[i, j]))
+                builder.store(total, sums[i, j])
 
     def write_rows(self) -> None:
         """Write the loop over rows and columns of a 3x3 kernel on one channel.

@@ -43,7 +43,7 @@ TILES_PER_THREAD: Final = 4
 TILE_PIXELS: Final = 256
 LEAST_PIXELS: Final = 64
 # Elements of its channels that a window reads before the next window's turn.
-CHUNK: Final = 4096
+CHUNK: Final = 6144
 # Parts of the tiles for each of several threads, where some rows are kept from tile to tile.
 LONG_PARTS: Final = 2
 # Multiplications and additions, and elements moved, from which on threads share the work.
@@ -570,9 +570,10 @@ class _Words:
                 block[loops.TAP] = tap + family.first[part.start] * len(pixels)
                 block[loops.TAPS] = taps
                 block[loops.CHANNEL] = family.channels[family.first[part.start]] if taps else 0
-                loop, last = _loop(len(filters), stage, *pixels_run)
-                block[loops.LOOP], block[loops.LAST_LOOP] = loop, last
                 block[loops.WEIGHT_STEP] = step = stage.weight_steps[filters[0]]
+                fixed = taps if step == 1 and not shifts[-1] else 0
+                loop, last = _loop(len(filters), fixed, stage, *pixels_run)
+                block[loops.LOOP], block[loops.LAST_LOOP] = loop, last
                 block[loops.STEP] = LOOPS[loop].vectors * LANES
                 for index, (own, shift) in enumerate(zip(filters, shifts, strict=True)):
                     block[loops.SHIFT + index] = shift
@@ -604,20 +605,21 @@ def _row(words: dict[int, int], length: int) -> Index:
 
 def _chunk(stage: Convolution, count: int) -> int:
     """Return how many pixels a stage of one row takes before the next window."""
-    return min(count, max(64, CHUNK // stage.fan_in // 64 * 64))
+    return min(count, max(144, CHUNK // stage.fan_in // 48 * 48))
 
 
-def _loop(filters: int, stage: Convolution, rows: int, count: int) -> tuple[int, int]:
+def _loop(filters: int, taps: int, stage: Convolution, rows: int, count: int) -> tuple[int, int]:
     """Return which loop runs a block, and which its last pixels: the widest that fits, the least.
 
     The step of one that fits has at most the pixels of a row.
     """
     by_rows = _masks(stage) or (_has_rows(stage) and rows > 1)
     fits = [
-        (loop.rows, loop.vectors, number)
+        (loop.rows, loop.taps, loop.vectors, number)
         for number, loop in enumerate(LOOPS)
         if (loop.filters, loop.stride, loop.rows > 0) == (filters, stage.stride, by_rows)
         and (loop.vectors == 1 or loop.vectors * LANES <= count)
+        and loop.taps in (0, taps)
         and loop.rows <= rows
     ]
     return max(fits)[-1], min(fits)[-1]
