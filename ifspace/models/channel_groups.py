@@ -466,6 +466,16 @@ class ChannelGroup:
         """How many channels that layer writes of them."""
         return len(self.classes) * self.channels
 
+    @property
+    def shared(self) -> int:
+        """How many channels of one class every layer writes some multiple of.
+
+        >>> halves = {("enter.weight", 0): 2, ("unit.weight", 0): 1, ("unit.weight", 1): 1}
+        >>> ChannelGroup(("enter", "unit"), np.arange(32), 2, halves).shared
+        1
+        """
+        return gcd(self.channels, *(count for (_, axis), count in self.uses.items() if axis == 0))
+
 
 @dataclass(frozen=True, slots=True)
 class FixedChannels:

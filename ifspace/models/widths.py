@@ -66,22 +66,24 @@ class Steps:
     def width_of(self, group: ChannelGroup, can_widen: bool = True) -> Width:
         """Return a width: multiples, doubled while there are so many steps, and all that there are.
 
+        They are multiples in each of the layers that write the channels.
+
         >>> group = ChannelGroup(("conv",), np.arange(256), 1, {})
         >>> Steps().width_of(group).counts[:3], len(Steps().width_of(group).counts)
         ((16, 32, 48), 16)
         >>> Steps(widen=Fraction(9, 8)).width_of(group).counts[-3:]
         (256, 272, 288)
         """
-        present, multiple = len(group.classes), self.multiple
-        if group.width >= _WIDE * multiple:
+        present, channels, multiple = len(group.classes), group.shared, self.multiple
+        if present * channels >= _WIDE * multiple:
             multiple *= 2
-        while group.width >= 2 * multiple * _STEPS:
+        while present * channels >= 2 * multiple * _STEPS:
             multiple *= 2
         most = floor(self.widen * present) if can_widen else present
         counts = [
             count
             for count in range(1, most + 1)
-            if count * group.channels % multiple == 0 or count == present
+            if count * channels % multiple == 0 or count == present
         ]
         return Width(group.name, tuple(counts), group.channels, present)
 
