@@ -862,11 +862,16 @@ def _limits(
         limits[PEAK] = budgets.peak_elements
     if parts.freedom.widths and parts.channels.groups:
         least = replace(free.start, counts=tuple(width.counts[0] for width in free.widths)).totals
-        follows = alike or _narrowed_alike(free, limits)
+        narrowed = _narrowed_alike(free, limits)
+        follows = alike or narrowed
         margin = 1 if replace(free, limits=limits).start.is_within else MARGIN
         for name in _SUMMED:
             most = max(floor(margin * follows[name]), least[name])
             limits.setdefault(name, most if name == "activations" else min(most, before[name]))
+        known = all("latency_ms" in amounts for amounts in (narrowed, least, before))
+        if parts.source is not None and known:
+            slowest = max(margin * narrowed["latency_ms"], least["latency_ms"])
+            limits.setdefault("latency_ms", min(slowest, before["latency_ms"]))
     for name in ("params", "macs"):
         limits.setdefault(name, before[name])
     if parts.source is not None:
@@ -878,8 +883,8 @@ def _narrowed_alike(free: JointProblem, limits: Mapping[str, Any]) -> dict[str, 
     """Return what the network costs with all widths narrowed alike, by a ratio that keeps limits.
 
     Between the widths that are tried amounts are taken to be linear; latency that is not known
-    there bounds nothing. As it is where none of them keeps the limits: only blocks or fewer units
-    do then.
+    there is left out, and bounds nothing. As it is where none of them keeps the limits: only blocks
+    or fewer units do then.
     """
     bounded, above = replace(free, limits=limits), free.start.totals
     for share in shares_alike(free.widths, _RATIOS)[:-1]:
@@ -907,7 +912,10 @@ def _between(
         if high.get(name, limit) > limit
     )
     share = min(shares, default=Fraction(0))
-    return {name: low[name] + floor(share * (high[name] - low[name])) for name in _SUMMED}
+    amounts = {name: low[name] + floor(share * (high[name] - low[name])) for name in _SUMMED}
+    if "latency_ms" in low and "latency_ms" in high:
+        amounts["latency_ms"] = low["latency_ms"] + share * (high["latency_ms"] - low["latency_ms"])
+    return amounts
 
 
 def _hint(problem: JointProblem, counts: Counts | None) -> JointPlan | None:
