@@ -7,12 +7,14 @@ threads and batch, which grows shape by shape: the same command goes on where it
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +31,18 @@ from ifspace.nn.block import PLAIN, BlockModule, LastAxisBlock, Style
 from ifspace.storage import replacing
 from ifspace.values import counted
 
+Plan = TypeVar("Plan")
 # A candidate for the place of a layer and its style; None is the layer as it is.
 Candidate = tuple[SizedBlock | None, Style]
 # Of the candidates of one shape, of one layer, and of two networks.
 CANDIDATES: Final = Limits(budget_s=0.5, min_rounds=3, max_rounds=30, slow_s=0.5, once_s=2.0)
 LAYERS: Final = Limits(budget_s=0.05, min_rounds=3, max_rounds=20, slow_s=0.5, once_s=2.0)
 NETWORKS: Final = Limits(budget_s=3.0, min_rounds=5, max_rounds=50, slow_s=30.0, once_s=60.0)
+# A network that takes more than its budget, or less than such a share of it, is planned again, so
+# many times; for such a share of the budget, as times vary.
+_USED: Final = Fraction(95, 100)
+_CORRECTIONS: Final = 2
+_AIM: Final = Fraction(99, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +205,70 @@ class Measurer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps(dict(known), indent=0), encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class TimedPlan(Generic[Plan]):
+    """A plan for a budget of latency: made for `factor` times it, and what its network takes of it.
+
+    `predicted` and `measured`: shares of the budget; None where nothing was measured. `correction`:
+    how many times as long as predicted the network of the plan before it took.
+    """
+
+    plan: Plan
+    factor: Fraction = Fraction(1)
+    correction: Fraction = Fraction(1)
+    predicted: Fraction | None = None
+    measured: Fraction | None = None
+
+    @property
+    def note(self) -> str:
+        """What the budget was planned as, or how far above it the network is; empty if neither."""
+        if self.measured is None or (self.factor == 1 and self.measured <= 1):
+            return ""
+        measured = f"measured, its network takes {float(self.measured):.0%}"
+        return f"planned for {float(self.factor):.0%} of the budget of latency: {measured}"
+
+
+def planned_in_time(
+    plan_at: Callable[[Fraction], Plan],
+    shares_of: Callable[[Plan], tuple[Fraction, Fraction] | None],
+    *,
+    most: Fraction,
+    uses_all: bool = True,
+    deadline: float | None = None,
+) -> TimedPlan[Plan]:
+    """Return the plan whose network is measured nearest below a budget of latency.
+
+    What a network takes is not what its layers were predicted to, so where it is above its budget,
+    or leaves much of it, it is planned again for as much less or more. `plan_at`: makes the plan
+    for so many times the budget, at most `most`; `shares_of`: predicted and measured shares of the
+    budget, None for a plan without a network. `uses_all`: whether a greater budget changes plans
+    that do not use theirs.
+    """
+    tried: list[tuple[Fraction, TimedPlan[Plan]]] = []
+    factor = correction = Fraction(1)
+    while True:
+        plan = plan_at(factor)
+        shares = shares_of(plan)
+        if shares is None:
+            break
+        predicted, measured = shares
+        tried.append((measured, TimedPlan(plan, factor, correction, predicted, measured)))
+        is_bounded = uses_all or predicted >= _USED * factor
+        if _USED <= measured <= 1 or (measured < 1 and not is_bounded):
+            break
+        before, factor = factor, min(most, factor * _AIM / measured)
+        correction = measured / predicted
+        is_late = deadline is not None and time.monotonic() > deadline
+        if len(tried) > _CORRECTIONS or factor == before or is_late:
+            break
+    if not tried:
+        return TimedPlan(plan)
+    within = [(share, timed) for share, timed in tried if share <= 1]
+    if within:
+        return max(within, key=itemgetter(0))[1]
+    return min(tried, key=itemgetter(0))[1]
 
 
 def _call(module: nn.Module, x: Tensor) -> Callable[[], Any]:

@@ -28,11 +28,11 @@ from ifspace.models.decomposition import (
 )
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace
-from ifspace.models.joint import Freedom, Redesign, apply_redesign, plan_redesign
+from ifspace.models.joint import Freedom, NarrowedCopy, Redesign, apply_redesign, plan_redesign
 from ifspace.models.latencies import known_latency
 from ifspace.models.layer_changes import LayerChange, layer_changes
 from ifspace.models.layer_times import LayerTimes
-from ifspace.models.measuring import Measurer
+from ifspace.models.measuring import Measurer, Plan, TimedPlan, planned_in_time
 from ifspace.models.plan_file import PlannedBlock, PlannedDesign
 from ifspace.models.planned_design import planned_redesign
 from ifspace.models.recipe import Recipe
@@ -52,6 +52,7 @@ from ifspace.models.widths import (
     plan_narrowing,
 )
 from ifspace.stages.problem import Blocks, Budgets, amounts_text
+from ifspace.stages.widths import OBJECTIVES
 from ifspace.values import counted, listed
 
 
@@ -116,8 +117,8 @@ class OptimizationProblem:
 
     @property
     def freedom(self) -> Freedom | None:
-        """What is decided in one search: also widths alone that have a budget of latency."""
-        if self.widths and "latency_ms" in self.budgets.bounded:
+        """What is decided in one search: also widths alone where latencies count."""
+        if self.widths and (self.measure is not None or "latency_ms" in self.budgets.bounded):
             return Freedom(
                 depths=False, blocks=False, keep_widths=self.keep_widths, widen=self.widen
             )
@@ -138,6 +139,13 @@ class MeasuredNetworks:
     about: str
     layers: int
     kept: int
+
+    @property
+    def shares(self) -> tuple[Fraction, Fraction]:
+        """The time after over that before, predicted and measured."""
+        pairs = self.predicted_ms, self.measured_ms
+        predicted, measured = (after / before for before, after in pairs)
+        return predicted, measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +227,7 @@ def optimize(
         amounts["latency_ms"] = start_ms
         if problem.widths or problem.freedom is not None:
             problem = replace(problem, search=replace(problem.search, latency=LayerTimes(measure)))
-    if problem.freedom is None:
+    if problem.freedom is None or start_ms is not None:
         problem = replace(problem, budgets=problem.budgets.of(amounts))
     if problem.has_stages_alone:
         problem.budgets.check(("params", "macs", "peak_memory"))
@@ -242,10 +250,7 @@ def optimize(
         trace, reorganized = _analyzed(network, trace, problem)
     if problem.freedom is not None:
         done = Optimization(problem, before, stages, reorganized, notes=notes)
-        if start_ms is not None:
-            done = replace(done, problem=_within_layers(problem, start_ms, before))
-        done = _redesigned(done, start, network, trace, deadline, progress)
-        return _with_times(done, start, start_ms)
+        return _redesigned(done, start, network, trace, start_ms, deadline, progress)
     if problem.widths:
         left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         done = Optimization(problem, before, stages, reorganized, notes=notes)
@@ -264,24 +269,22 @@ def optimize(
             fresh=fresh,
         )
         return replace(done, after=None, network=None) if done.is_above_peak else done
-    left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-    search = replace(problem.search, time_limit_s=left_s)
+    search = problem.search
     if measure is not None:
         if network is not start:
             start_ms = measure.network_times(network.model, None, trace.image).before_ms
         search = replace(search, times_of=measure.times_of, network_ms=start_ms)
-    if problem.plan is not None:
-        blocks = planned_decomposition(network, trace, problem.plan, problem.budgets, search)
-    else:
-        blocks, floor_note = _plan_blocks(network, trace, problem, search)
-        notes += floor_note
-    problem = replace(problem, budgets=blocks.budgets)
+    timed = _blocks_in_time(network, trace, problem, search, deadline)
+    blocks, floor_note = timed.plan
+    notes += floor_note
+    if timed.factor == 1:
+        problem = replace(problem, budgets=blocks.budgets)
     if not blocks.has_candidates:
         blocks.check()
     notes += (blocks.within_floors,) * bool(blocks.within_floors)
     if not blocks.is_solved:
         return Optimization(problem, before, stages, reorganized, blocks, notes=notes)
-    notes = (*notes, *blocks.notes)
+    notes = (*notes, *blocks.notes, *filter(None, [timed.note]))
     images, noise = problem.images, problem.images is None
     if noise and problem.warm_start:
         images = random_images(trace.image, problem.seed, next(network.model.parameters()))
@@ -295,7 +298,7 @@ def optimize(
     layers, fresh = _fresh_layers(start, final, trace, [fit.name for fit in final.fits])
     measured = None
     if measure is not None and start_ms is not None:
-        measured = _measured(measure, start_ms, network, final, blocks)
+        measured = _measured(measure, start_ms, network, final, blocks, timed.correction)
     return Optimization(
         problem,
         before,
@@ -311,6 +314,64 @@ def optimize(
         measured=measured,
         recipe=Recipe.of(blocks) if blocks.replaced else None,
     )
+
+
+def _in_time(
+    plan_at: Callable[[Fraction], Plan],
+    shares_of: Callable[[Plan], tuple[Fraction, Fraction] | None],
+    problem: OptimizationProblem,
+    start_ms: Fraction | None,
+    deadline: float | None,
+) -> TimedPlan[Plan]:
+    """Return a plan, made again where its network is measured to miss a budget of latency."""
+    budget_ms = problem.budgets.latency_ms
+    is_searched = problem.plan is None and problem.design is None
+    if start_ms is None or budget_ms is None or not is_searched:
+        return TimedPlan(plan_at(Fraction(1)))
+    # Without other budgets the other amounts follow that of latency.
+    grows = problem.freedom is not None and problem.search.objective in (None, *OBJECTIVES)
+    return planned_in_time(
+        plan_at,
+        shares_of,
+        most=max(Fraction(1), start_ms / budget_ms),
+        uses_all=grows and problem.budgets.bounded == ("latency_ms",),
+        deadline=deadline,
+    )
+
+
+def _blocks_in_time(
+    network: EditedNetwork,
+    trace: Trace,
+    problem: OptimizationProblem,
+    search: Search,
+    deadline: float | None,
+) -> TimedPlan[tuple[Decomposition, tuple[str, ...]]]:
+    """Return the plan of blocks, and what floors cost."""
+    measure, start_ms, budget_ms = problem.measure, search.network_ms, problem.budgets.latency_ms
+
+    def plan_at(factor: Fraction) -> tuple[Decomposition, tuple[str, ...]]:
+        budgets = problem.budgets
+        if budget_ms is not None and factor != 1:
+            budgets = budgets.with_latency(budget_ms * factor)
+        own = replace(search, time_limit_s=seconds_left(deadline))
+        if problem.plan is not None:
+            return planned_decomposition(network, trace, problem.plan, budgets, own), ()
+        return _plan_blocks(network, trace, replace(problem, budgets=budgets), own)
+
+    def shares_of(
+        planned: tuple[Decomposition, tuple[str, ...]],
+    ) -> tuple[Fraction, Fraction] | None:
+        plan, _ = planned
+        if not plan.has_candidates or not plan.is_solved:
+            return None
+        assert measure is not None
+        assert start_ms is not None
+        assert budget_ms is not None
+        final = apply_decomposition(network, plan, trace.image, None, problem.seed)
+        predicted, measured = _measured(measure, start_ms, network, final, plan).shares
+        return predicted * start_ms / budget_ms, measured * start_ms / budget_ms
+
+    return _in_time(plan_at, shares_of, problem, start_ms, deadline)
 
 
 def _plan_blocks(
@@ -349,13 +410,17 @@ def _measured(
     network: EditedNetwork,
     final: EditedNetwork,
     plan: Decomposition,
+    correction: Fraction = Fraction(1),
 ) -> MeasuredNetworks:
-    """Return the times of a network with its blocks beside it without them."""
+    """Return the times of a network with its blocks beside it without them.
+
+    `correction`: how many times as long as predicted such a network takes.
+    """
     assert final.edits.image is not None
     before, after = plan.replaced_latencies or (Latency(Fraction(0)),) * 2
     times = measure.network_times(network.model, final.model, final.edits.image)
     return MeasuredNetworks(
-        (before_ms, before_ms - before.ms + after.ms),
+        (before_ms, correction * (before_ms - before.ms + after.ms)),
         (times.before_ms, times.after_ms),
         measure.about,
         measure.timed,
@@ -364,23 +429,26 @@ def _measured(
 
 
 def _within_layers(
-    problem: OptimizationProblem, start_ms: Fraction, before: Report
-) -> OptimizationProblem:
-    """Return a problem whose milliseconds of the network are those of its convolutions."""
+    problem: OptimizationProblem, start_ms: Fraction, before: Report, factor: Fraction
+) -> Budgets:
+    """Return budgets whose milliseconds are those of convolutions, so many times as many."""
     budget_ms, source = problem.budgets.latency_ms, problem.search.latency
     if budget_ms is None or source is None:
-        return problem  # a share is the same of both
+        return problem.budgets
     layers_ms = known_latency(before, source).ms
-    budgets = problem.budgets.with_latency(budget_ms * layers_ms / start_ms)
-    return replace(problem, budgets=budgets)
+    return problem.budgets.with_latency(budget_ms * factor * layers_ms / start_ms)
 
 
 def _with_times(
-    done: Optimization, start: EditedNetwork, start_ms: Fraction | None
+    done: Optimization,
+    start: EditedNetwork,
+    start_ms: Fraction | None,
+    correction: Fraction = Fraction(1),
 ) -> Optimization:
     """Return an optimization with the times of the network before and after, where measured.
 
-    Predicted is that the network takes as much less as its convolutions do.
+    Predicted is that the network takes as much less as its convolutions do, `correction` times as
+    long as that.
     """
     measure, source = done.problem.measure, done.problem.search.latency
     if measure is None or source is None or start_ms is None:
@@ -393,7 +461,7 @@ def _with_times(
         before_ms, after_ms = (x["latency_ms"] for x in (done.design.before, done.design.after))
     times = measure.network_times(start.model, done.network.model, done.network.edits.image)
     measured = MeasuredNetworks(
-        (start_ms, start_ms * after_ms / before_ms if before_ms else start_ms),
+        (start_ms, correction * (start_ms * after_ms / before_ms if before_ms else start_ms)),
         (times.before_ms, times.after_ms),
         measure.about,
         measure.timed,
@@ -459,23 +527,46 @@ def _redesigned(
     start: EditedNetwork,
     network: EditedNetwork,
     trace: Trace,
+    start_ms: Fraction | None,
     deadline: float | None,
     progress: Callable[[int, int], None] | None,
 ) -> Optimization:
     """Return an optimization with the widths, depths and blocks that one search chose."""
-    problem, freedom = done.problem, done.problem.freedom
+    problem, freedom, measure = done.problem, done.problem.freedom, done.problem.measure
     assert freedom is not None
-    search = replace(problem.search, time_limit_s=seconds_left(deadline))
-    if problem.design is not None:
-        plan, copy = planned_redesign(
-            network, trace, problem.design, problem.budgets, search, problem.importance
-        )
-    else:
-        plan, copy = plan_redesign(
-            network, trace, problem.budgets, freedom, search, problem.importance
-        )
-    problem = replace(problem, budgets=plan.budgets)
-    done = replace(done, problem=problem, design=plan, notes=(*done.notes, *plan.notes))
+
+    def plan_at(factor: Fraction) -> tuple[Redesign, NarrowedCopy | None]:
+        search = replace(problem.search, time_limit_s=seconds_left(deadline))
+        budgets = problem.budgets
+        if start_ms is not None:
+            budgets = _within_layers(problem, start_ms, done.before, factor)
+        if problem.design is not None:
+            return planned_redesign(
+                network, trace, problem.design, budgets, search, problem.importance
+            )
+        return plan_redesign(network, trace, budgets, freedom, search, problem.importance)
+
+    def shares_of(
+        planned: tuple[Redesign, NarrowedCopy | None],
+    ) -> tuple[Fraction, Fraction] | None:
+        plan, copy = planned
+        after_ms, budget_ms = plan.after.get("latency_ms"), problem.budgets.latency_ms
+        if copy is None or after_ms is None:
+            return None
+        assert measure is not None
+        assert start_ms is not None
+        assert budget_ms is not None
+        final = apply_redesign(network, plan, copy, problem.seed)
+        times = measure.network_times(start.model, final.model, trace.image)
+        predicted, measured = after_ms / plan.before["latency_ms"], times.after_ms / times.before_ms
+        return predicted * start_ms / budget_ms, measured * start_ms / budget_ms
+
+    timed = _in_time(plan_at, shares_of, problem, start_ms, deadline)
+    plan, copy = timed.plan
+    if start_ms is None:
+        problem = replace(problem, budgets=plan.budgets)
+    notes = (*done.notes, *plan.notes, *filter(None, [timed.note]))
+    done = replace(done, problem=problem, design=plan, notes=notes)
     if copy is None:
         return done
     images, noise = problem.images, problem.images is None
@@ -488,7 +579,7 @@ def _redesigned(
         assert after.live.peak <= problem.budgets.peak_elements
     layers, fresh = _fresh_layers(start, final, trace, [fit.name for fit in final.fits])
     renamed = {old: step.name for old, step in zip(plan.blocks, copy.steps, strict=True)}
-    return replace(
+    done = replace(
         done,
         fits=final.fits,
         after=after,
@@ -504,6 +595,7 @@ def _redesigned(
             problem.search.latency,
         ),
     )
+    return _with_times(done, start, start_ms, timed.correction)
 
 
 def _names_of_layers(start: EditedNetwork, final: EditedNetwork) -> dict[str, str]:

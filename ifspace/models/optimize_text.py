@@ -651,7 +651,7 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
         proven = answer.status is Status.OPTIMAL and answer.left_out
         status = _OF_TIMED if proven else f"{_BLOCKS_STATUS[answer.status]}{_gap_text(answer)}"
         pairs.append(("status", f"{answer.status.name.lower()}, {status}"))
-        limits = plan.budgets.limits
+        limits = optimization.problem.budgets.limits
         margin: dict[str, int | Fraction] = {
             name: limits[name] - getattr(optimization.after, name)
             for name in ("params", "macs")
@@ -776,12 +776,12 @@ def _share_facts(optimization: Optimization) -> Facts:
     """Return what the shares that were given stand for."""
     budgets = optimization.problem.budgets
     limits = budgets.limits
+    of_layers = optimization.design is not None and optimization.problem.measure is None
     return _labelled(
         "budget",
         [
             f"{float(100 * part):g}% of now: {amounts_text({name: limits[name]})}"
-            # Of widths a budget of the network is one of its layers, in the same proportion.
-            + " of the layers" * (name == "latency_ms" and optimization.design is not None)
+            + " of the layers" * (name == "latency_ms" and of_layers)
             for name, part in budgets.shares
             if name in limits
         ],
