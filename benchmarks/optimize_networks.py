@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -54,9 +53,10 @@ _MOST_PRUNED: Final = 0.95
 # How near its parameters come to those of ours.
 _NEAR: Final = 0.015
 # Rounds in which all networks are timed: the least, the most, and how many must change no time by
-# more than a hundredth at the end.
-_ROUNDS: Final = (6, 30)
+# more than a hundredth at the end; copies move after so many.
+_ROUNDS: Final = (15, 45)
 _STILL: Final = 5
+_MOVED: Final = 5
 # Height and width of images. Networks as deep at 224 pixels take twice as long, in each column.
 _SIDE: Final = 160
 _SAME: Final = 0.99
@@ -500,27 +500,34 @@ def _least_times(networks: Sequence[nn.Module], x: Tensor) -> list[float]:
     """Return the least seconds of each network, of rounds that go on until no time falls.
 
     Of one thread the seconds that the processor worked for it count, not those that other programs
-    had it.
+    had it. Where tensors lie in memory changes times by some hundredths: every few rounds copies of
+    the networks go on, elsewhere.
     """
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     for model in networks:
         model.eval()
-    calls = [partial(model, x) for model in dict.fromkeys(networks)]
-    times = [float("inf")] * len(calls)
+    different = list(dict.fromkeys(networks))
+    copies: list[nn.Module] = []
+    times = [float("inf")] * len(different)
     still, (fewest, most) = 0, _ROUNDS
     with torch.no_grad():
         for number in range(most):
+            if number % _MOVED == 0:
+                earlier, copies = copies, [deepcopy(model) for model in different]
+                del earlier
+                for model in copies:
+                    model(x)
             before = list(times)
-            for index, call in enumerate(calls):
+            for index, model in enumerate(copies):
                 begin = clock()
-                call()
+                model(x)
                 times[index] = min(times[index], clock() - begin)
             falls = any(now < _SAME * old for now, old in zip(times, before, strict=True))
             still = 0 if falls else still + 1
             if number + 1 >= fewest and still >= _STILL:
                 break
-    seconds = {id(call.func): value for call, value in zip(calls, times, strict=True)}
-    return [seconds[id(model)] for model in networks]
+    seconds = dict(zip(different, times, strict=True))
+    return [seconds[model] for model in networks]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
