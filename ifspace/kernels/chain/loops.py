@@ -955,19 +955,6 @@ def write_tile(scratch, y, plan):
 
 
 @Function
-def prefetch_output(y_tile, plan, number, count):
-    """Bring where one of `count` shares of a tile's output will be written into the cache.
-
-    Not where it is copied there from the scratch memory.
-    """
-    if not word_at(plan, STAGED):
-        channels, channel = word_at(plan, OUTPUT_CHANNELS), word_at(plan, OUTPUT_CHANNEL)
-        length = 4 * word_at(plan, TILE_ROWS) * word_at(plan, OUTPUT_WIDTH)
-        for index in range(channels * number // count, channels * (number + 1) // count):
-            prefetch_to_write(y_tile + 4 * index * channel, length)
-
-
-@Function
 def clear_columns(address, rows, row, count):
     """Set `count` floats to zero in some rows, which are `row` floats apart."""
     if count <= LANES:
@@ -1124,8 +1111,6 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                         streamed = word_at(block, CHANNEL)
                         channel = x_image + size * streamed * word_at(plan, INPUT_CHANNEL)
                         copy_channel(channel, copy_at, plan, first, input_rows)
-                    if number == 0 and part == first_pixel:
-                        prefetch_output(y_tile, plan, index, word_at(stage, BLOCK_COUNT))
                     prefetch(next_input, input_share)
                     prefetch_to_write(next_output, output_share)
                     next_input += input_share

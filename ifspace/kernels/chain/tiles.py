@@ -34,8 +34,9 @@ from ifspace.kernels.chain.stages import Chain, Convolution, Index
 from ifspace.kernels.chain.threads import PARTS, run_words, scratch_memory, shares
 from ifspace.kernels.tensors import memory_format
 
-# Bytes of scratch memory for which the rows of a tile are chosen.
-SCRATCH_BYTES: Final = 768 << 10
+# Bytes of scratch memory for which the rows of a tile are chosen: the images of most layers in one
+# piece, since short pieces of channels come late from memory. With AVX-512 that was not measured.
+SCRATCH_BYTES: Final = (2048 if LANES == 8 else 768) << 10
 # The same for channels_last tensors without halos, of which parts come into the cache beside it.
 LAST_BYTES: Final = 256 << 10
 # Tiles for each thread, if they then have so many pixels or more; fewer are enough for one each.
