@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -41,7 +40,7 @@ NETWORKS: Final = Limits(budget_s=3.0, min_rounds=5, max_rounds=50, slow_s=30.0,
 # A network that takes more than its budget, or less than such a share of it, is planned again, so
 # many times; for such a share of the budget, as times vary.
 _USED: Final = Fraction(95, 100)
-_CORRECTIONS: Final = 2
+_CORRECTIONS: Final = 3
 _AIM: Final = Fraction(99, 100)
 
 
@@ -211,20 +210,20 @@ class Measurer:
 class TimedPlan(Generic[Plan]):
     """A plan for a budget of latency: made for `factor` times it, and what its network takes of it.
 
-    `predicted` and `measured`: shares of the budget; None where nothing was measured. `correction`:
-    how many times as long as predicted the network of the plan before it took.
+    `predicted` and `measured`: shares of the budget, all of it where nothing was measured.
+    `correction`: how many times as long as predicted the network of the plan before it took.
     """
 
     plan: Plan
     factor: Fraction = Fraction(1)
     correction: Fraction = Fraction(1)
-    predicted: Fraction | None = None
-    measured: Fraction | None = None
+    predicted: Fraction = Fraction(1)
+    measured: Fraction = Fraction(1)
 
     @property
     def note(self) -> str:
         """What the budget was planned as, or how far above it the network is; empty if neither."""
-        if self.measured is None or (self.factor == 1 and self.measured <= 1):
+        if self.factor == 1 and self.measured <= 1:
             return ""
         measured = f"measured, its network takes {float(self.measured):.0%}"
         return f"planned for {float(self.factor):.0%} of the budget of latency: {measured}"
@@ -246,29 +245,50 @@ def planned_in_time(
     budget, None for a plan without a network. `uses_all`: whether a greater budget changes plans
     that do not use theirs.
     """
-    tried: list[tuple[Fraction, TimedPlan[Plan]]] = []
-    factor = correction = Fraction(1)
+    tried: list[TimedPlan[Plan]] = []
+    factor = Fraction(1)
     while True:
         plan = plan_at(factor)
         shares = shares_of(plan)
         if shares is None:
             break
-        predicted, measured = shares
-        tried.append((measured, TimedPlan(plan, factor, correction, predicted, measured)))
-        is_bounded = uses_all or predicted >= _USED * factor
-        if _USED <= measured <= 1 or (measured < 1 and not is_bounded):
+        correction = tried[-1].measured / tried[-1].predicted if tried else Fraction(1)
+        last = TimedPlan(plan, factor, correction, *shares)
+        tried.append(last)
+        is_bounded = uses_all or last.predicted >= _USED * factor
+        if _USED <= last.measured <= 1 or (last.measured < 1 and not is_bounded):
             break
-        before, factor = factor, min(most, factor * _AIM / measured)
-        correction = measured / predicted
+        factor = min(most, _next_factor(tried))
         is_late = deadline is not None and time.monotonic() > deadline
-        if len(tried) > _CORRECTIONS or factor == before or is_late:
+        if len(tried) > _CORRECTIONS or factor == last.factor or is_late:
             break
     if not tried:
         return TimedPlan(plan)
-    within = [(share, timed) for share, timed in tried if share <= 1]
+    within = [timed for timed in tried if timed.measured <= 1]
     if within:
-        return max(within, key=itemgetter(0))[1]
-    return min(tried, key=itemgetter(0))[1]
+        return max(within, key=lambda timed: timed.measured)
+    return min(tried, key=lambda timed: timed.measured)
+
+
+def _next_factor(tried: Sequence[TimedPlan[Any]]) -> Fraction:
+    """Return the factor of the next plan: where networks as measured so far would take the budget.
+
+    In proportion to the last, or on the line through the last two; no more than halved or doubled.
+
+    >>> def timed(*shares):
+    ...     factor, *others = map(Fraction, shares)
+    ...     return TimedPlan("", factor, Fraction(1), *others)
+    >>> one, two = timed("1", "1", "1.1"), timed("0.9", "0.9", "1.05")
+    >>> float(_next_factor([one])), float(_next_factor([one, two]))
+    (0.9, 0.78)
+    """
+    last = tried[-1]
+    wanted = last.predicted * _AIM / last.measured
+    if len(tried) > 1:
+        steps = last.predicted - tried[-2].predicted, last.measured - tried[-2].measured
+        if steps[0] * steps[1] > 0:
+            wanted = last.predicted + (_AIM - last.measured) * steps[0] / steps[1]
+    return last.factor * min(max(wanted / last.predicted, Fraction(1, 2)), Fraction(2))
 
 
 def _call(module: nn.Module, x: Tensor) -> Callable[[], Any]:

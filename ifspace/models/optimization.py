@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 from torch import Tensor
 
@@ -130,8 +131,10 @@ class MeasuredNetworks:
     """Milliseconds of the whole network before and after: predicted, and timed in turn.
 
     Predicted is the time of the network before it is changed, and that with the difference of all
-    blocks to their layers. `layers`: how many times of layers and blocks were measured now, `kept`:
-    how many were known from earlier.
+    blocks to their layers; of a network that was planned again as much more or less as the one
+    before it was measured at. `layers`: how many times of layers and blocks were measured now,
+    `kept`: how many were known from earlier. `planned_for`: for how many times the budget of
+    latency the network was planned, so that it takes the budget.
     """
 
     predicted_ms: tuple[Fraction, Fraction]
@@ -139,6 +142,7 @@ class MeasuredNetworks:
     about: str
     layers: int
     kept: int
+    planned_for: Fraction = Fraction(1)
 
     @property
     def shares(self) -> tuple[Fraction, Fraction]:
@@ -298,7 +302,7 @@ def optimize(
     layers, fresh = _fresh_layers(start, final, trace, [fit.name for fit in final.fits])
     measured = None
     if measure is not None and start_ms is not None:
-        measured = _measured(measure, start_ms, network, final, blocks, timed.correction)
+        measured = _measured(measure, start_ms, network, final, blocks, timed)
     return Optimization(
         problem,
         before,
@@ -410,13 +414,14 @@ def _measured(
     network: EditedNetwork,
     final: EditedNetwork,
     plan: Decomposition,
-    correction: Fraction = Fraction(1),
+    timed: TimedPlan[Any] | None = None,
 ) -> MeasuredNetworks:
     """Return the times of a network with its blocks beside it without them.
 
-    `correction`: how many times as long as predicted such a network takes.
+    `timed`: how it was planned for a budget of latency.
     """
     assert final.edits.image is not None
+    correction, factor = _planned_for(timed)
     before, after = plan.replaced_latencies or (Latency(Fraction(0)),) * 2
     times = measure.network_times(network.model, final.model, final.edits.image)
     return MeasuredNetworks(
@@ -425,7 +430,13 @@ def _measured(
         measure.about,
         measure.timed,
         measure.read,
+        factor,
     )
+
+
+def _planned_for(timed: TimedPlan[Any] | None) -> tuple[Fraction, Fraction]:
+    """Return how many times as long as predicted a network takes, and the factor of its budget."""
+    return (Fraction(1), Fraction(1)) if timed is None else (timed.correction, timed.factor)
 
 
 def _within_layers(
@@ -443,12 +454,12 @@ def _with_times(
     done: Optimization,
     start: EditedNetwork,
     start_ms: Fraction | None,
-    correction: Fraction = Fraction(1),
+    timed: TimedPlan[Any] | None = None,
 ) -> Optimization:
     """Return an optimization with the times of the network before and after, where measured.
 
-    Predicted is that the network takes as much less as its convolutions do, `correction` times as
-    long as that.
+    Predicted is that the network takes as much less as its convolutions do. `timed`: how it was
+    planned for a budget of latency.
     """
     measure, source = done.problem.measure, done.problem.search.latency
     if measure is None or source is None or start_ms is None:
@@ -459,6 +470,7 @@ def _with_times(
     if done.design is not None and "latency_ms" in done.design.after:
         # Blocks are timed as a whole there, not layer by layer.
         before_ms, after_ms = (x["latency_ms"] for x in (done.design.before, done.design.after))
+    correction, factor = _planned_for(timed)
     times = measure.network_times(start.model, done.network.model, done.network.edits.image)
     measured = MeasuredNetworks(
         (start_ms, correction * (start_ms * after_ms / before_ms if before_ms else start_ms)),
@@ -466,6 +478,7 @@ def _with_times(
         measure.about,
         measure.timed,
         measure.read,
+        factor,
     )
     return replace(done, measured=measured)
 
@@ -595,7 +608,7 @@ def _redesigned(
             problem.search.latency,
         ),
     )
-    return _with_times(done, start, start_ms, timed.correction)
+    return _with_times(done, start, start_ms, timed)
 
 
 def _names_of_layers(start: EditedNetwork, final: EditedNetwork) -> dict[str, str]:

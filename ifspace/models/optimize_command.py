@@ -270,7 +270,8 @@ _OPTIONS = (
         help="Time the layers and all candidates (with --widths the convolutions at other widths) "
         "here, at their own sizes, and the network before and after in turn. Times are kept "
         "(~/.cache/ifspace); --latency-budget-ms, or such a share as --latency 70%, is of the "
-        "whole network then, --batch and --device say what is timed.",
+        "whole network then, which is planned again where it misses it; --batch and --device say "
+        "what is timed.",
     ),
     floor_options(),
     click.option(
@@ -334,8 +335,8 @@ def command(
     together, units that may go, the last of a stage first, and the block of each layer that such a
     block fits; the sum of MACs^(3/4) over the layers is the greatest within the budgets of the
     numbers of channels that were tried, proven or with the bound beside it. An amount without a
-    budget is at most 9/10 of what it is with all widths narrowed alike, and no more than before;
-    the latency that --latency predicts does not grow.
+    budget is at most 9/10 of what it is with all widths narrowed alike, and no more than before:
+    latency, too, that --latency predicts or --measure finds.
 
     Without a budget, or with --stages-only, the stages change: the greedy organizer moves units to
     where they gain most (see `ifspace organize`). With --block, --blocks or --cheapest the blocks

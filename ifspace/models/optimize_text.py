@@ -754,6 +754,7 @@ def _measured_values(optimization: Optimization) -> dict[str, Any] | None:
         "about": measured.about,
         "timed": measured.layers,
         "kept": measured.kept,
+        "planned_for": float(measured.planned_for),
     }
 
 

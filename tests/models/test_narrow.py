@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from models.narrow_networks import CutByNumber, every_way
+from models.narrow_networks import CutByNumber, Halves, every_way
 from torch import nn
 
 import ifspace.models as m
@@ -91,6 +91,14 @@ def test_parameters_and_macs_are_those_of_the_plan(
     assert (plan.before["macs"], plan.after["macs"]) == (m.trace(model, IMAGE).macs, graph.macs)
     assert plan.after["macs"] <= plan.alike["macs"] < plan.before["macs"]
     assert all(width.after % 8 == 0 or width.after == width.before for width in plan.widths)
+
+
+def test_halves_of_channels_are_multiples_too() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 64, 1), Halves(64))
+    small = m.narrow(model, IMAGE, m.Budgets(params="50%"))
+    halves = small.model.get_submodule("1.conv")
+    assert isinstance(halves, nn.Conv2d)
+    assert halves.out_channels in (8, 16, 24)
 
 
 def test_the_strongest_channels_stay() -> None:

@@ -471,6 +471,78 @@ def test_widths_are_timed_here(
         assert report["measured"]["measured_ms"] == [40, 30]
 
 
+def test_a_network_that_misses_its_latency_is_planned_again(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        "ifspace.models.measuring.Measurer.block_ms",
+        lambda _, sized, side, *__: Fraction(sized.params * side**2, 10**4),
+    )
+    whole = m.analyze(m.from_source("mixed.py:Mixed", IMAGE).model, IMAGE).macs
+    # Half of the time does not fall with the layers; or more falls than theirs does.
+    fixed, lower = (lambda share: 20 + 20 * share), (lambda share: 40 * share - 6)
+
+    def timed_as(ms_of: Callable[[Fraction], Fraction]) -> Callable[..., NetworkTimes]:
+        def network_times(
+            _: Measurer, before: nn.Module, after: nn.Module | None, image: Any
+        ) -> NetworkTimes:
+            macs = whole if after is None else m.analyze(after, image).macs
+            return NetworkTimes(Fraction(40), ms_of(Fraction(macs, whole)), 5)
+
+        return network_times
+
+    for ms_of, is_above in ((fixed, True), (lower, False)):
+        monkeypatch.setattr("ifspace.models.measuring.Measurer.network_times", timed_as(ms_of))
+        report = run(*COMMAND, "--widths-only", "--latency", "70%", "--measure", *JSON).json
+        assert report["budgets"] == {"latency_ms": 28}
+        after = report["measured"]["measured_ms"][1]
+        assert 0.9 * 28 <= after <= 28  # the network is small, its steps are coarse
+        assert (report["measured"]["planned_for"] < 1) == is_above
+        # What is predicted now is as much more or less as the network before was measured at.
+        before_ms, after_ms = (report[name]["latency_ms"] for name in ("before", "after"))
+        predicted = report["measured"]["predicted_ms"][1]
+        assert abs(predicted - after) < abs(40 * after_ms / before_ms - after)
+
+
+def test_plans_are_made_again_for_what_networks_are_measured_at() -> None:
+    def run(measured: Callable[[Fraction], float], **options: Any) -> tuple[list[float], Any]:
+        asked: list[float] = []
+
+        def plan_at(factor: Fraction) -> Fraction:
+            asked.append(float(factor))
+            return factor
+
+        def shares_of(plan: Fraction) -> tuple[Fraction, Fraction] | None:
+            return None if plan < Fraction(1, 2) else (plan, Fraction(measured(plan)))
+
+        return asked, measuring.planned_in_time(plan_at, shares_of, **options)
+
+    most = Fraction(3, 2)
+    assert run(lambda plan: plan, most=most)[0] == [1]
+    assert run(lambda plan: 0.96 * plan, most=most)[0] == [1]
+    asked, timed = run(lambda plan: 1.1 * plan, most=most)
+    assert asked == pytest.approx([1, 0.9])
+    assert (float(timed.measured), float(timed.correction)) == pytest.approx((0.99, 1.1))
+    assert timed.note == "planned for 90% of the budget of latency: measured, its network takes 99%"
+    asked, timed = run(lambda plan: 0.5 * plan, most=most)
+    assert (asked, float(timed.measured)) == ([1, 1.5], 0.75)  # no more than the network takes
+    # A budget that other budgets leave unused is not raised.
+    assert run(lambda _: 0.5, most=most, uses_all=True)[0] == [1, 1.5]
+    low = run(lambda plan: 0.5 * float(plan), most=most, uses_all=False)[0]
+    assert low == [1, 1.5]  # it is used as predicted
+    # Time that does not fall with the plan.
+    asked, timed = run(lambda plan: 0.4 + 0.8 * float(plan), most=most)
+    assert asked == pytest.approx([1, 0.825, 0.7375])
+    assert float(timed.measured) == pytest.approx(0.99)
+    # Where no plan is within the budget the nearest is taken, and what has no network is not.
+    asked, timed = run(lambda plan: 1.3 + 0.01 * float(plan), most=most)
+    assert asked == pytest.approx([1, 0.7557, 0.3779], rel=1e-3)
+    assert float(timed.measured) == pytest.approx(1.3 + 0.01 * asked[1])
+    asked, timed = run(lambda _: 2.5, most=most)
+    assert (asked, timed.factor) == ([1, 0.5, 0.25], 1)
+
+
 def test_layers_are_timed_as_the_network_runs_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

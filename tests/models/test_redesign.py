@@ -183,7 +183,9 @@ def test_blocks_are_timed_with_the_norms_between_their_layers(
         network(stages=1),
         m.Freedom(depths=False, layers=Layers(include=("*.body.3",))),
     )
-    m.redesign(model, IMAGE, m.Budgets(params="60%"), freedom, m.Search(latency=source))
+    plan = m.redesign(model, IMAGE, m.Budgets(params="60%"), freedom, m.Search(latency=source)).plan
+    # What has no budget is at most 9/10 of what it is with all widths narrowed alike.
+    assert plan.after["latency_ms"] <= plan.limits["latency_ms"] < 0.9 * plan.before["latency_ms"]
     assert styles == {True: {True}, False: {False}}  # a norm is behind each of these layers
 
 
