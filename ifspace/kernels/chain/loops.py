@@ -80,6 +80,7 @@ LOOPS: Final = (
     Loop(4, 3),
     Loop(4, 2, taps=4),
     Loop(4, 2, taps=8),
+    Loop(4, 2, taps=16),
     Loop(4, 1),
     Loop(2, 4),
     Loop(2, 1),
@@ -90,7 +91,7 @@ LOOPS: Final = (
     Loop(2, 1, 2),
     Loop(1, 2, 2),
     Loop(1, 1, 2),
-    Loop(1, 1, rows=4 if LANES == 16 else 2),  # with the weights these fill the registers
+    Loop(1, 1, rows=4),
     Loop(1, 1, rows=1),
 )
 SIDE: Final = 3  # rows and columns of the kernel of a loop over rows
@@ -446,6 +447,7 @@ class _BlockWriter:
         sums = [self.slots() for _ in range(count)]
         before_last, begin = builder.sub(self.steps, integer(1)), integer(0)
         first_masks, last_masks = map(self.column_masks, (begin, self.latest))
+        plain: list[Any] = [None] * SIDE
         with counting(builder, turns) as row_turn:
             row = builder.mul(row_turn.index, integer(count))
             row = builder.select(builder.icmp_signed(">", row, latest), latest, row)
@@ -458,12 +460,18 @@ class _BlockWriter:
                     is_inside = builder.icmp_unsigned("<", number, self.source_height)
                     place = builder.select(is_inside, place, self.zeros)
                 places.append(place)
-            self.write_step(sums, weights, places, row, begin, first_masks)
-            with counting(builder, before_last, integer(1)) as turn:
-                pixel = builder.mul(turn.index, integer(LANES))
-                self.write_step(sums, weights, places, row, pixel, [None] * SIDE)
-            with builder.if_then(builder.icmp_signed(">", before_last, integer(0))):
-                self.write_step(sums, weights, places, row, self.latest, last_masks)
+
+            def step(pixel: Any, masks: list[Any]) -> None:
+                self.write_step(sums, weights, places, row, pixel, masks)
+
+            with builder.if_else(builder.icmp_signed(">", before_last, begin)) as (then, otherwise):
+                with then:  # elements of the first and the last column of a kernel may be outside
+                    step(begin, [first_masks[0], *plain[1:]])
+                    with counting(builder, before_last, integer(1)) as turn:
+                        step(builder.mul(turn.index, integer(LANES)), plain)
+                    step(self.latest, [*plain[:-1], last_masks[-1]])
+                with otherwise:
+                    step(begin, first_masks)
 
     def write_step(
         self,
@@ -1143,7 +1151,7 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                                 word_at(stage, SOURCE_HEIGHT),
                                 word_at(stage, SOURCE_WIDTH),
                                 word_at(stage, BORDER),
-                                zeros - 4 * word_at(stage, BORDER),
+                                zeros,
                                 word_at(block, LAST_LOOP if piece else LOOP),
                             )
             if word_at(stage, ACTIVATION):

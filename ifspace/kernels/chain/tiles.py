@@ -453,10 +453,15 @@ class _Words:
                 words[word] = ceil(elements * self.dtype.itemsize / line) * loops.LINE
         stages = (self.chain.stages[number - 1] for number in self._numbers)
         scratch = _allocate(self.values)
-        masked = [number for number in self._numbers if _has_rows(self.chain.stages[number - 1])]
+        by_rows = [number for number in self._numbers if _has_rows(self.chain.stages[number - 1])]
         words[loops.ZEROS_AT] = scratch
         words[loops.ZEROS] = zeros = max(
-            (self.values[self.chain.source_of(number)].width for number in masked), default=0
+            (
+                self.values[self.chain.source_of(number)].width
+                + 2 * self.chain.stages[number - 1].padding
+                for number in by_rows
+            ),
+            default=0,
         )
         limits = [LIMITS.get(stage.activation or "", (-INFINITY, INFINITY)) for stage in stages]
         work = images * self._work()
