@@ -108,8 +108,9 @@ class Entry(Function):
         module = llvm.parse_assembly(f"{code.module}\n{_entry_code(own, self.arguments)}")
         module.triple, module.data_layout = target.triple, str(target.target_data)
         options = llvm.create_pipeline_tuning_options(LEVEL)
-        # All vectors are written as such.
+        # All vectors are written as such, and as many as the registers hold.
         options.loop_vectorization = options.slp_vectorization = False
+        options.loop_unrolling = False
         builder = llvm.create_pass_builder(target, options)
         builder.getModulePassManager().run(module, builder)
         return module

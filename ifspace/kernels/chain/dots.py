@@ -1,9 +1,9 @@
 """The gradient by the weights of a layer, as compiled dot products along the pixels.
 
 The products of a window's filters with the channels that it reads are computed in blocks of up to
-four filters and nine taps, whose sums are kept as vectors. A *unit* is some filters and channels of
-a window, over all images: threads share the units, so that every sum has one order, whatever their
-number.
+four filters and nine taps, whose sums are vectors in registers. A *unit* is some filters and
+channels of a window, over all images: threads share the units, so that every sum has one order,
+whatever their number.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1174,9 +1174,12 @@ DOT_WORDS: Final = 11
 DOTS: Final = tuple(
     sizes
     for sizes in (
+        (4, 6, 1),
         (4, 4, 1),
+        (4, 3, 1),
         (4, 1, 1),
         (2, 8, 1),
+        (2, 6, 1),
         (2, 4, 1),
         (2, 1, 1),
         (1, 9, 1),
@@ -1188,7 +1191,7 @@ DOTS: Final = tuple(
         (1, 9, 2),
         (1, 1, 2),
     )
-    if sizes[0] * sizes[1] <= LANES  # a vector takes the sums
+    if 2 * sizes[0] * sizes[1] <= 3 * LANES  # of 2 LANES registers, the sums take so many
 )
 
 # Words of a unit: its blocks and their number; the channels of x that it reads, for a copy with
@@ -1241,15 +1244,27 @@ def _totals(builder: Any, vectors: list[Any]) -> Any:
 
 def _add_totals(builder: Any, vectors: list[Any], output: Any, places: list[Any]) -> None:
     """Add the sum of each vector to its element, as many from each place on as there are taps."""
-    totals, taps = _totals(builder, vectors), len(vectors) // len(places)
-    few = ir.VectorType(FLOAT, taps)
-    for i, place in enumerate(places):
-        own = ir.Constant(ir.VectorType(INT32, taps), list(range(i * taps, i * taps + taps)))
-        pointer = builder.bitcast(_at(builder, output, place), few.as_pointer())
-        before = builder.load(pointer)
-        before.align = 4
-        part = builder.shuffle_vector(totals, totals, own)
-        builder.store(builder.fadd(before, part), pointer).align = 4
+    taps = len(vectors) // len(places)
+    size = min(taps, LANES)
+    runs = [
+        (builder.add(place, integer(begin)), vectors[i * taps : (i + 1) * taps][begin:][:size])
+        for i, place in enumerate(places)
+        for begin in range(0, taps, size)
+    ]
+    together = LANES // size
+    for number in range(0, len(runs), together):
+        group, first = runs[number : number + together], 0
+        totals = _totals(builder, [vector for _, own in group for vector in own])
+        for place, own in group:
+            few = ir.VectorType(FLOAT, len(own))
+            elements = ir.VectorType(INT32, len(own))
+            order = ir.Constant(elements, list(range(first, first + len(own))))
+            pointer = builder.bitcast(_at(builder, output, place), few.as_pointer())
+            before = builder.load(pointer)
+            before.align = 4
+            part = builder.shuffle_vector(totals, totals, order)
+            builder.store(builder.fadd(before, part), pointer).align = 4
+            first += len(own)
 
 
 def _dot_loop(builder: Any, arguments: Any, filters: int, taps: int, stride: int) -> None:
@@ -1277,24 +1292,30 @@ def _dot_loop(builder: Any, arguments: Any, filters: int, taps: int, stride: int
                 builder.store(_load(builder, sums, integer(number * LANES)), total)
 
     def add(row: Any, pixel: Any, mask: Any) -> None:
-        place = builder.add(builder.mul(row, grad_row), pixel)
-        factors = []
-        for i in range(filters):
-            at = builder.add(grads[i], place)
-            masked = mask is not None
-            factors.append(_read(builder, grad, at, mask) if masked else _load(builder, grad, at))
-        place = builder.add(builder.mul(row, x_row), builder.mul(pixel, integer(stride)))
-        for t in range(taps):
-            at = builder.add(places[t], place)
-            if mask is not None and stride == 1:
-                read = _read(builder, x, at, mask)
-            else:
+        above = builder.add(builder.mul(row, grad_row), pixel)
+        below = builder.add(builder.mul(row, x_row), builder.mul(pixel, integer(stride)))
+
+        def gradient(i: int) -> Any:
+            at = builder.add(grads[i], above)
+            return _load(builder, grad, at) if mask is None else _read(builder, grad, at, mask)
+
+        def element(t: int) -> Any:
+            at = builder.add(places[t], below)
+            if mask is None or stride > 1:
                 read = _load(builder, x, at, stride)
-            if mask is not None and stride > 1:
-                read = builder.select(mask, read, _constant(0.0))
-            for i in range(filters):
-                total = builder.load(totals[i, t])
-                builder.store(_call(builder, "fmuladd", factors[i], read, total), totals[i, t])
+                return read if mask is None else builder.select(mask, read, _constant(0.0))
+            return _read(builder, x, at, mask)
+
+        # The fewer stay in registers, the others are read one after the other.
+        if filters <= taps:
+            held = [gradient(i) for i in range(filters)]
+        else:
+            held = [element(t) for t in range(taps)]
+        for n in range(max(filters, taps)):
+            read = element(n) if filters <= taps else gradient(n)
+            for m, other in enumerate(held):
+                total = totals[(m, n) if filters <= taps else (n, m)]
+                builder.store(_call(builder, "fmuladd", other, read, builder.load(total)), total)
 
     count = builder.sub(end, begin)
     steps = builder.sdiv(count, integer(LANES))
