@@ -2,8 +2,9 @@
 
 Every stage is the same loop. A *block* is one, two or four filters that read the same channels; a
 *tap* is an offset into the source, of one channel and one pixel of the kernel. For a few vectors of
-adjacent pixels the results of a block stay in registers while the loop runs over its taps: each
-vector of the source is loaded once for all filters of the block, each weight is one scalar.
+adjacent pixels, or where rows are short of pixels in some rows, the results of a block stay in
+registers while the loop runs over its taps: each vector of the source is loaded once for all
+filters of the block, each weight is one scalar.
 
     for pixels p, in steps of a few vectors:
         y[filter][p] = bias[filter] for each filter of the block
@@ -66,14 +67,16 @@ class Loop(NamedTuple):
     """A compiled loop: filters of a block, vectors of pixels, stride of the source.
 
     `taps`: how many each filter has, whose weights are adjacent; 0 for any number. `rows`: of the
-    result that a 3x3 kernel on one channel computes together; 0 for other kernels.
+    result that are computed together. `is_depthwise`: whether it is that of a 3x3 kernel on one
+    channel.
     """
 
     filters: int
     vectors: int
     stride: int = 1
     taps: int = 0
-    rows: int = 0
+    rows: int = 1
+    is_depthwise: bool = False
 
 
 LOOPS: Final = (
@@ -82,19 +85,24 @@ LOOPS: Final = (
     Loop(4, 2, taps=8),
     Loop(4, 2, taps=16),
     Loop(4, 1),
+    Loop(4, 1, rows=3),
     Loop(2, 4),
     Loop(2, 1),
+    Loop(2, 1, rows=4),
     Loop(1, 4),
     Loop(1, 2),
     Loop(1, 1),
-    Loop(4, 1, 2),
-    Loop(2, 1, 2),
-    Loop(1, 2, 2),
-    Loop(1, 1, 2),
     Loop(1, 1, rows=4),
-    Loop(1, 1, rows=1),
+    Loop(4, 1, 2),
+    Loop(4, 1, 2, rows=2),
+    Loop(2, 1, 2),
+    Loop(2, 1, 2, rows=4),
+    Loop(1, 1, 2),
+    Loop(1, 1, 2, rows=4),
+    Loop(1, 1, rows=4, is_depthwise=True),
+    Loop(1, 1, is_depthwise=True),
 )
-SIDE: Final = 3  # rows and columns of the kernel of a loop over rows
+SIDE: Final = 3  # rows and columns of the kernel of a depthwise loop
 
 # Codes of what is applied to the results. A rectifier is a pair of limits.
 LIMITS, SILU, HARDSWISH = 0, 1, 2
@@ -312,7 +320,9 @@ class _BlockWriter:
         self.weight_step = self.word(WEIGHT_STEP) if loop.filters > 1 else integer(1)
         self.limits = _splat(builder, low), _splat(builder, high)
         self.is_changed = builder.icmp_signed("!=", changes, integer(0))
-        self.vectors = [(i, j) for i in filters for j in range(loop.vectors)]
+        # Every filter has vectors in some rows: the row, and the place of the vector in it.
+        self.parts = [(row, j * LANES) for row in range(loop.rows) for j in range(loop.vectors)]
+        self.vectors = [(i, j) for i in filters for j in range(len(self.parts))]
         step = LANES * loop.vectors
         count = builder.add(builder.sub(self.end, self.begin), integer(step - 1))
         self.step, self.steps = step, builder.sdiv(count, integer(step))
@@ -350,10 +360,33 @@ class _BlockWriter:
     def read(self, offset: Any) -> list[Any]:
         """Return the vectors of the source at an offset."""
         builder, stride = self.builder, self.loop.stride
-        places = (
-            builder.add(offset, integer(j * LANES * stride)) for j in range(self.loop.vectors)
-        )
-        return [_load(builder, self.source, place, stride) for place in places]
+        vectors = []
+        for row, column in self.parts:
+            place = builder.add(offset, builder.mul(integer(row), self.source_row))
+            place = builder.add(place, integer(column * stride))
+            vectors.append(_load(builder, self.source, place, stride))
+        return vectors
+
+    def row_groups(self) -> Any:
+        """Return the number of groups of rows that are computed together."""
+        count = integer(self.loop.rows)
+        return self.builder.sdiv(self.builder.add(self.rows, integer(self.loop.rows - 1)), count)
+
+    def first_row(self, group: Any) -> Any:
+        """Return the first row of a group: the last one begins early."""
+        builder = self.builder
+        row = builder.mul(group, integer(self.loop.rows))
+        latest = builder.sub(self.rows, integer(self.loop.rows))
+        return builder.select(builder.icmp_signed(">", row, latest), latest, row)
+
+    def places(self, base: list[Any], row: Any, pixel: Any, pitch: Any) -> Iterator[Any]:
+        """Yield the places of all vectors in a tensor, `pitch` elements from a row to the next."""
+        builder = self.builder
+        for i, j in self.vectors:
+            own, column = self.parts[j]
+            place = builder.mul(builder.add(row, integer(own)), pitch)
+            place = builder.add(builder.add(place, pixel), integer(column))
+            yield builder.add(base[i], place)
 
     def offset(self, tap: Any) -> Any:
         """Return the offset of a tap."""
@@ -364,17 +397,15 @@ class _BlockWriter:
         builder = self.builder
         with builder.if_then(self.is_changed):
             with builder.if_then(builder.icmp_signed("!=", self.residual, integer(0))):
-                place = builder.add(builder.mul(row, self.residual_row), pixel)
-                for i, j in self.vectors:
-                    at = builder.add(builder.add(self.residuals[i], place), integer(j * LANES))
-                    own = _load(builder, self.residual, at)
-                    builder.store(builder.fadd(builder.load(sums[i, j]), own), sums[i, j])
+                places = self.places(self.residuals, row, pixel, self.residual_row)
+                for at, place in zip(self.vectors, places, strict=True):
+                    own = _load(builder, self.residual, place)
+                    builder.store(builder.fadd(builder.load(sums[at]), own), sums[at])
             for at in self.vectors:
                 builder.store(_limited(builder, builder.load(sums[at]), *self.limits), sums[at])
-        place = builder.add(builder.mul(row, self.output_row), pixel)
-        for i, j in self.vectors:
-            at = builder.add(builder.add(self.outputs[i], place), integer(j * LANES))
-            _store(builder, builder.load(sums[i, j]), self.output, at)
+        places = self.places(self.outputs, row, pixel, self.output_row)
+        for at, place in zip(self.vectors, places, strict=True):
+            _store(builder, builder.load(sums[at]), self.output, place)
 
     def write(self) -> None:
         """Write the loop over rows, pixels and taps."""
@@ -384,10 +415,11 @@ class _BlockWriter:
         filters = range(self.loop.filters)
         shifts = [self.word(SHIFT + i) for i in filters]
         is_shifted = builder.icmp_signed("!=", shifts[-1], integer(0))
-        with counting(builder, self.rows) as row:  # noqa: SIM117
+        with counting(builder, self.row_groups()) as group:
+            row = self.first_row(group.index)
             with counting(builder, self.steps) as turn:
                 pixel = self.pixel(turn.index)
-                place = builder.mul(row.index, self.source_row)
+                place = builder.mul(row, self.source_row)
                 place = builder.add(place, builder.mul(pixel, integer(stride)))
                 for i, j in self.vectors:
                     builder.store(self.biases[i], sums[i, j])
@@ -404,7 +436,7 @@ class _BlockWriter:
                     with builder.if_then(is_shifted):
                         for i in filters[1:]:
                             self.add_taps(sums, [i], (taps, builder.add(taps, shifts[i])), place)
-                self.finish(sums, row.index, pixel)
+                self.finish(sums, row, pixel)
 
     def add_taps(
         self, sums: dict[tuple[int, int], Any], filters: Sequence[int], span: Any, place: Any
@@ -428,31 +460,27 @@ class _BlockWriter:
         builder, read = self.builder, self.read(place)
         for i in filters:
             factor = self.weight(i, weight)
-            for j in range(self.loop.vectors):
-                total = _call(builder, "fmuladd", factor, read[j], builder.load(sums[i, j]))
+            for j, vector in enumerate(read):
+                total = _call(builder, "fmuladd", factor, vector, builder.load(sums[i, j]))
                 builder.store(total, sums[i, j])
 
-    def write_rows(self) -> None:
+    def write_depthwise(self) -> None:
         """Write the loop over rows and columns of a 3x3 kernel on one channel.
 
         A row of the source is a part of up to three rows of the output, whose sums are in
         registers. The last rows may be computed twice. What lies outside the image is not read.
         """
-        builder, count = self.builder, self.loop.rows
+        builder, sums = self.builder, self.slots()
         weights = [self.weight(0, integer(tap)) for tap in range(SIDE**2)]
         first = builder.add(self.source, builder.mul(self.offset(integer(0)), integer(4)))
         pitch = builder.mul(self.source_row, integer(4))
-        turns = builder.sdiv(builder.add(self.rows, integer(count - 1)), integer(count))
-        latest = builder.sub(self.rows, integer(count))
-        sums = [self.slots() for _ in range(count)]
         before_last, begin = builder.sub(self.steps, integer(1)), integer(0)
         first_masks, last_masks = map(self.column_masks, (begin, self.latest))
         plain: list[Any] = [None] * SIDE
-        with counting(builder, turns) as row_turn:
-            row = builder.mul(row_turn.index, integer(count))
-            row = builder.select(builder.icmp_signed(">", row, latest), latest, row)
+        with counting(builder, self.row_groups()) as group:
+            row = self.first_row(group.index)
             places = []
-            for i in range(count + SIDE - 1):
+            for i in range(self.loop.rows + SIDE - 1):
                 number = builder.add(row, integer(i))
                 place = builder.add(first, builder.mul(number, pitch))
                 if MASKED:
@@ -475,7 +503,7 @@ class _BlockWriter:
 
     def write_step(
         self,
-        sums: list[dict[tuple[int, int], Any]],
+        sums: dict[tuple[int, int], Any],
         weights: list[Any],
         places: list[Any],
         row: Any,
@@ -484,17 +512,16 @@ class _BlockWriter:
     ) -> None:
         """Write the sums of a vector of pixels in some rows."""
         builder = self.builder
-        for own in sums:
-            builder.store(self.biases[0], own[0, 0])
+        for total in sums.values():
+            builder.store(self.biases[0], total)
         for column, mask in enumerate(masks):
             for i, place in enumerate(places):
                 read = _read(builder, place, builder.add(pixel, integer(column)), mask)
-                for j in range(max(0, i - SIDE + 1), min(len(sums), i + 1)):
-                    weight, total = weights[SIDE * (i - j) + column], sums[j][0, 0]
+                for j in range(max(0, i - SIDE + 1), min(self.loop.rows, i + 1)):
+                    weight, total = weights[SIDE * (i - j) + column], sums[0, j]
                     added = _call(builder, "fmuladd", weight, read, builder.load(total))
                     builder.store(added, total)
-        for j, own in enumerate(sums):
-            self.finish(own, builder.add(row, integer(j)), pixel)
+        self.finish(sums, row, pixel)
 
     def column_masks(self, pixel: Any) -> list[Any]:
         """Return which elements of a vector lie in the image, for each column of a kernel."""
@@ -508,8 +535,8 @@ class _BlockWriter:
 
 def _write_block(builder: Any, arguments: Any, loop: Loop) -> None:
     writer = _BlockWriter(builder, arguments, loop)
-    if loop.rows:
-        writer.write_rows()
+    if loop.is_depthwise:
+        writer.write_depthwise()
     else:
         writer.write()
 
@@ -537,7 +564,7 @@ def run_block(builder: Any, *arguments: Any) -> None:
     residual and the biases may be 0. `source_row` ...: elements from a row to the next. `exact`:
     whether the last step of a row begins early, so that it ends at `end`, instead of running over
     it. `changes`: whether a residual is added or results are limited to `low` ... `high`.
-    `source_top`, `source_height`, `source_width`, `border`, `zeros`: for a loop over rows the first
+    `source_top`, `source_height`, `source_width`, `border`, `zeros`: for a depthwise loop the first
     row of the source, the size of its image, the padding, and the address of what is read instead
     of a row outside the image. `loop`: its number in `LOOPS`.
     """

@@ -352,14 +352,14 @@ def _input_place(chain: Chain, values: list[Value], last_top: int, is_direct: bo
     return MEMORY
 
 
-def _has_rows(stage: Convolution) -> bool:
-    """Return whether a loop over rows can compute a stage."""
+def _is_depthwise(stage: Convolution) -> bool:
+    """Return whether a depthwise loop can compute a stage."""
     return stage.stride == 1 and stage.kernel == SIDE and stage.is_depthwise
 
 
 def _masks(stage: Convolution) -> bool:
     """Return whether a stage reads nothing outside the image, so that no zeros are needed there."""
-    return loops.MASKED and _has_rows(stage) and stage.padding <= 1
+    return loops.MASKED and _is_depthwise(stage) and stage.padding <= 1
 
 
 def _pixels(chain: Chain, values: list[Value], number: int) -> tuple[int, int]:
@@ -453,13 +453,15 @@ class _Words:
                 words[word] = ceil(elements * self.dtype.itemsize / line) * loops.LINE
         stages = (self.chain.stages[number - 1] for number in self._numbers)
         scratch = _allocate(self.values)
-        by_rows = [number for number in self._numbers if _has_rows(self.chain.stages[number - 1])]
+        depthwise = [
+            number for number in self._numbers if _is_depthwise(self.chain.stages[number - 1])
+        ]
         words[loops.ZEROS_AT] = scratch
         words[loops.ZEROS] = zeros = max(
             (
                 self.values[self.chain.source_of(number)].width
                 + 2 * self.chain.stages[number - 1].padding
-                for number in by_rows
+                for number in depthwise
             ),
             default=0,
         )
@@ -530,7 +532,7 @@ class _Words:
             loops.BORDER: stage.padding,
             loops.SOURCE_HEIGHT: source.height,
             loops.SOURCE_WIDTH: source.width,
-            loops.CHUNK: _chunk(stage, count) if rows == 1 and not _has_rows(stage) else count,
+            loops.CHUNK: _chunk(stage, count) if rows == 1 and not _is_depthwise(stage) else count,
             loops.CHANGES: added is not None or stage.activation in LIMITS,
         }.items()
         added_channel = 0
@@ -617,15 +619,15 @@ def _chunk(stage: Convolution, count: int) -> int:
 def _loop(filters: int, taps: int, stage: Convolution, rows: int, count: int) -> tuple[int, int]:
     """Return which loop runs a block, and which its last pixels: the widest that fits, the least.
 
-    The step of one that fits has at most the pixels of a row.
+    One fits whose step has at most the pixels and the rows that there are.
     """
-    by_rows = _masks(stage) or (_has_rows(stage) and rows > 1)
+    is_depthwise = _masks(stage) or (_is_depthwise(stage) and rows > 1)
     fits = [
-        (loop.rows, loop.taps, loop.vectors, number)
+        (loop.taps, loop.vectors, loop.rows, number)
         for number, loop in enumerate(LOOPS)
-        if (loop.filters, loop.stride, loop.rows > 0) == (filters, stage.stride, by_rows)
+        if (loop.filters, loop.stride, loop.is_depthwise) == (filters, stage.stride, is_depthwise)
         and (loop.vectors == 1 or loop.vectors * LANES <= count)
         and loop.taps in (0, taps)
         and loop.rows <= rows
     ]
-    return max(fits)[-1], min(fits)[-1]
+    return max(fits)[-1], max(fit for fit in fits if fit[1] == 1)[-1]
