@@ -37,6 +37,8 @@ SOURCE_FLOATS: Final = 6144
 SEARCHED: Final = 16
 # Elements of both tensors from which on packing the weights pays.
 LEAST_MOVED: Final = 1 << 15
+# Taps of a run from which on half a vector pays, on average.
+SHORTEST: Final = 16
 # Multiplications and additions that packing a weight takes as long as.
 PACKING: Final = 16
 
@@ -251,7 +253,13 @@ def packed_layer(stage: Stage) -> Layer | None:
 
 @lru_cache(maxsize=512)
 def gradient_layer(stage: Stage) -> Layer | None:
-    """Return the gradient by the input of a stage; None if the loops do not compute it."""
+    """Return the gradient by the input of a stage; None if the loops do not compute it well.
+
+    >>> gradient_layer(Stage(512, 512, 256, 128)) is None
+    False
+    >>> gradient_layer(Stage(512, 512, 256, 172)) is None  # four channels at a time, and four taps
+    True
+    """
     if not stage.is_pointwise or stage.shuffle_in or stage.shuffle_out:
         return None
     backward = gradient_of(stage)
@@ -268,7 +276,10 @@ def gradient_layer(stage: Stage) -> Layer | None:
                 own = places[part[0]] + place
                 taps = list(zip(readers.tolist(), own.tolist(), strict=True))
                 first = int(channels[part[0]]) + place
-                blocks.append(_Block(first, _panel(vectors, lanes), tuple(_runs(taps))))
+                runs = tuple(_runs(taps))
+                if lanes == HALF and len(taps) < SHORTEST * len(runs):
+                    return None
+                blocks.append(_Block(first, _panel(vectors, lanes), runs))
     return Layer(tuple(blocks))
 
 
