@@ -18,7 +18,7 @@ def is_channels_last(x: Tensor) -> bool:
 
     A tensor that is contiguous both ways (one channel, or one pixel) counts as NCHW.
     """
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
@@ -111,6 +111,8 @@ def check_alike(tensors: Mapping[str, Tensor | None]) -> None:
 
 def is_autocast(x: Tensor) -> bool:
     """Return whether autocast is enabled on the device of x."""
+    if not torch._C._is_any_autocast_enabled():
+        return False
     kind = x.device.type
     is_autocast_device = kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
     return is_autocast_device and torch.is_autocast_enabled(kind)

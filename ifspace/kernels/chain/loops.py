@@ -635,26 +635,6 @@ prefetch, prefetch_to_write = _prefetching(False), _prefetching(True)
 
 
 @Piece
-def copy_row(builder: Any, source: Any, output: Any, count: Any) -> None:
-    """Copy floats, `count` of them, from an address to another."""
-    full = builder.sdiv(count, integer(LANES))
-    with counting(builder, full) as turn:
-        at = builder.mul(turn.index, integer(LANES))
-        _store(builder, _load(builder, source, at), output, at)
-    rest = builder.sub(count, builder.mul(full, integer(LANES)))
-    with builder.if_then(builder.icmp_signed(">", rest, integer(0))):
-        long = builder.icmp_signed(">", full, integer(0))
-        with builder.if_else(long) as (then, otherwise):
-            with then:  # a last vector that ends where the row ends
-                at = builder.sub(count, integer(LANES))
-                _store(builder, _load(builder, source, at), output, at)
-            with otherwise:
-                mask = _mask(builder, rest)
-                few = _read(builder, source, integer(0), mask)
-                _write(builder, few, output, integer(0), mask, FLOAT32)
-
-
-@Piece
 def copy_rows(builder: Any, source: Any, target: Any, rows: Any, width: Any, row: Any) -> None:
     """Copy rows of `width` floats to rows `row` floats apart, up to `LANES` zeros between them.
 
@@ -689,16 +669,33 @@ def clear_gaps(builder: Any, address: Any, rows: Any, row: Any, count: Any) -> N
         _write(builder, _constant(0.0), address, at, mask, FLOAT32)
 
 
-def _converting(source_kind: int, target_kind: int) -> Any:
+def _copying(source_kind: int, target_kind: int) -> Any:
     """Return the piece that copies `count` numbers of a kind as another, address to address."""
 
     @Piece
-    def convert(builder: Any, source: Any, target: Any, count: Any) -> None:
-        with _by_vector(builder, count) as (at, mask):
+    def copy(builder: Any, source: Any, target: Any, count: Any) -> None:
+        def move(at: Any, mask: Any = None) -> None:
             vector = _read(builder, source, at, mask, source_kind)
             _write(builder, vector, target, at, mask, target_kind)
 
-    return convert
+        full = builder.sdiv(count, integer(LANES))
+        with counting(builder, full) as turn:
+            move(builder.mul(turn.index, integer(LANES)))
+        rest = builder.sub(count, builder.mul(full, integer(LANES)))
+        with builder.if_then(builder.icmp_signed(">", rest, integer(0))):
+            long = builder.icmp_signed(">", full, integer(0))
+            with builder.if_else(long) as (then, otherwise):
+                with then:  # a last vector that ends where the row ends
+                    move(builder.sub(count, integer(LANES)))
+                with otherwise:
+                    move(integer(0), _mask(builder, rest))
+
+    return copy
+
+
+copy_row = _copying(FLOAT32, FLOAT32)
+widen_bfloat16, widen_float16 = _copying(BFLOAT16, FLOAT32), _copying(FLOAT16, FLOAT32)
+round_bfloat16, round_float16 = _copying(FLOAT32, BFLOAT16), _copying(FLOAT32, FLOAT16)
 
 
 def _transposing(source_kind: int, target_kind: int) -> Any:
@@ -764,8 +761,6 @@ def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
     return vectors
 
 
-widen_bfloat16, widen_float16 = _converting(BFLOAT16, FLOAT32), _converting(FLOAT16, FLOAT32)
-round_bfloat16, round_float16 = _converting(FLOAT32, BFLOAT16), _converting(FLOAT32, FLOAT16)
 transpose_float32 = _transposing(FLOAT32, FLOAT32)
 transpose_from_bfloat16 = _transposing(BFLOAT16, FLOAT32)
 transpose_from_float16 = _transposing(FLOAT16, FLOAT32)
