@@ -34,9 +34,11 @@ from ifspace.kernels.chain.stages import Chain, Convolution, Index
 from ifspace.kernels.chain.threads import PARTS, run_words, scratch_memory, shares
 from ifspace.kernels.tensors import memory_format
 
-# Bytes of scratch memory for which the rows of a tile are chosen: the images of most layers in one
-# piece, since short pieces of channels come late from memory. With AVX-512 that was not measured.
-SCRATCH_BYTES: Final = (2048 if LANES == 8 else 768) << 10
+# Bytes of scratch memory for which the rows of a tile are chosen.
+SCRATCH_BYTES: Final = 768 << 10
+# The same for NCHW tensors: the images of most layers in one piece, since short pieces of channels
+# come late from memory. With AVX-512 that was not measured.
+NCHW_BYTES: Final = 2048 << 10 if LANES == 8 else SCRATCH_BYTES
 # The same for channels_last tensors without halos, of which parts come into the cache beside it.
 LAST_BYTES: Final = 256 << 10
 # Tiles for each thread, if they then have so many pixels or more; fewer are enough for one each.
@@ -172,9 +174,9 @@ def plan_for(
     Raises: KernelError for an input that does not fit.
     """
     shape = chain.shape_of((images, chain.stages[0].c_in, height, width))
-    room = SCRATCH_BYTES
+    room = SCRATCH_BYTES if channels_last else NCHW_BYTES
     if all(stage.is_pointwise for stage in chain.stages):
-        room = LAST_BYTES if channels_last else SCRATCH_BYTES
+        room = LAST_BYTES if channels_last else NCHW_BYTES
         height, width = height * width, 1
         if channels_last and images:  # the pixels of all images are adjacent
             images, height = 1, images * height

@@ -124,7 +124,8 @@ def test_tiles_that_overlap_have_the_same_bits_in_any_number_of_threads(name: st
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(tiles, "SCRATCH_BYTES", 48 << 10)
+    for name in ("SCRATCH_BYTES", "NCHW_BYTES"):
+        monkeypatch.setattr(tiles, name, 48 << 10)
     tiles.plan_for.cache_clear()
     threads = torch.get_num_threads()
     yield
