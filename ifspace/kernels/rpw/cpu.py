@@ -71,6 +71,9 @@ MARGIN: Final = 0.95  # tiles are used only below this share of the dense convol
 MOST_TILES: Final = 32
 
 
+# Of a gradient that calls Python, beyond one of torch.
+AUTOGRAD: Final = 60_000.0
+
 # Windows of more channels may be computed as dense: the compiled loops are at their best below.
 WIDE: Final = 32
 # Nor of so few pixels, for which scattering and gathering the weights takes longer than the sums.
@@ -142,10 +145,25 @@ def grouped(x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows) ->
 def is_grouped_best(x: Tensor, windows: Windows) -> bool:
     """Return whether torch computes one of the functions best, and so, in one call, all of them.
 
-    Its gradients together take less time than one after the other.
+    Its gradients together take less time than one after the other, and its autograd less than one
+    that calls Python: also where all of them take no longer than the loops with that.
     """
-    plan = _plan_for_input(x, windows, memory_format(x))
-    return GROUPED in (plan.forward, plan.input_grad, plan.weight_grad)
+    pixels = x.shape[0] * x.shape[2] * x.shape[3]
+    return _is_grouped_best(windows, pixels, is_channels_last(x), x.dtype)
+
+
+@lru_cache(maxsize=1024)
+def _is_grouped_best(
+    windows: Windows, pixels: int, channels_last: bool, dtype: torch.dtype
+) -> bool:
+    plan = plan_for(windows, pixels, channels_last, dtype)
+    if GROUPED in (plan.forward, plan.input_grad, plan.weight_grad):
+        return True
+    times = [dict(x.times_ns) for x in choices(windows, pixels, channels_last, dtype).values()]
+    if not all(times):
+        return False
+    compiled, grouped = (sum(x[way] for x in times) for way in (costs.COMPILED, costs.GROUPED))
+    return grouped <= compiled + AUTOGRAD
 
 
 def input_grad(grad: Tensor, weight: Tensor, windows: Windows, plan: Plan | None = None) -> Tensor:

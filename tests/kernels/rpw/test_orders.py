@@ -11,10 +11,11 @@ from torch.nn.functional import channel_shuffle, conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.errors import KernelError
+from ifspace.kernels import costs
 from ifspace.kernels.fused import fused_dw_rpw
 from ifspace.kernels.launch import is_plain
+from ifspace.kernels.rpw import cpu, reference, rolling_pointwise_conv2d
 from ifspace.kernels.rpw import operator as ops
-from ifspace.kernels.rpw import reference, rolling_pointwise_conv2d
 from ifspace.kernels.rpw import triton as rpw
 from ifspace.kernels.windows import ORDERS, dense_weight, windows_at, windows_of
 
@@ -231,3 +232,21 @@ def test_orders_that_do_not_exist_or_fit_raise():
         with pytest.raises(KernelError, match=message):
             call()
     assert windows_of(8, 6, 2, 0.25).distinct == 8
+
+
+@pytest.mark.parametrize(("grouped_us", "name"), [(115, "Convolution"), (125, "DirectRpw")])
+def test_torch_records_grouped_convolutions_that_are_about_as_fast(
+    grouped_us: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = ((costs.COMPILED, 1e5), (costs.GROUPED, 1e3 * grouped_us))
+    choices = dict.fromkeys(costs.FUNCTIONS, costs.Choice(costs.COMPILED, times, ""))
+    caches = (cpu.plan_for, cpu._is_grouped_best)
+    monkeypatch.setattr(cpu, "choices", lambda *_: choices)
+    x = torch.randn(1, 8, 6, 6, requires_grad=True)
+    for cached in caches:
+        cached.cache_clear()
+    y = rolling_pointwise_conv2d(x, torch.randn(8, 4), groups=2, order="blocked")
+    for cached in caches:
+        cached.cache_clear()
+    assert y.grad_fn is not None
+    assert name in y.grad_fn.name()
