@@ -1061,8 +1061,10 @@ def keep_rows(target, stage, moved):
 def end_of_full_steps(block, begin, end):
     """Return the first of the pixels of a part for which one vector is enough, or the end."""
     step = word_at(block, STEP)
+    if step <= LANES:
+        return end
     rest = (end - begin) % step
-    return end - rest if rest <= LANES and step > LANES else end
+    return end - rest if rest <= LANES else end
 
 
 @Entry
@@ -1141,10 +1143,11 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                         streamed = word_at(block, CHANNEL)
                         channel = x_image + size * streamed * word_at(plan, INPUT_CHANNEL)
                         copy_channel(channel, copy_at, plan, first, input_rows)
-                    prefetch(next_input, input_share)
-                    prefetch_to_write(next_output, output_share)
-                    next_input += input_share
-                    next_output += output_share
+                    if output_share:
+                        prefetch(next_input, input_share)
+                        prefetch_to_write(next_output, output_share)
+                        next_input += input_share
+                        next_output += output_share
                     end_of_part = min(count, part + chunk)
                     middle = end_of_full_steps(block, part, end_of_part)
                     for piece in range(2):  # not two calls, each of which would be a copy
