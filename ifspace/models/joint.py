@@ -387,6 +387,13 @@ class NetworkParts:
         count = len(ids(unit.output))
         return next((node for node in unit.inputs if len(ids(node)) == count), None)
 
+    def with_widths_alone(self) -> "NetworkParts":
+        """Return the parts whose widths alone may change."""
+        freedom = replace(self.freedom, depths=False, blocks=False)
+        parts = NetworkParts(self.network, self.trace, freedom, self.search, self.multiple)
+        parts.channels = self.channels
+        return parts
+
     def unit_of(self, name: str) -> int | None:
         """Return the unit that a module stands in."""
         return next((unit for module, unit in self._owners if within(name, module)), None)
@@ -731,15 +738,29 @@ def _solve(
     every = tuple(parts.tried.width_of(x, channels.can_widen(x)) for x in channels.groups)
     if not parts.freedom.widths:
         every = tuple(replace(width, counts=(width.present,)) for width in every)
-    widths = tuple(
-        _tried(width, None if narrowest is None else narrowest[n]) for n, width in enumerate(every)
-    )
-    free = parts.problem(widths, {PEAK: 0} if budgets.peak_memory is not None else {}, objective)
     alike = None
     if narrowing is not None and "latency_ms" not in budgets.bounded and whole == _summed(budgets):
         alike = narrowing.problem.alike
-    limits = _limits(parts, free, budgets, alike)
-    problem = replace(free, limits=limits)
+
+    def problem_around(parts: NetworkParts, narrowest: Counts | None) -> JointProblem:
+        widths = tuple(
+            _tried(width, None if narrowest is None else narrowest[n])
+            for n, width in enumerate(every)
+        )
+        peak = {PEAK: 0} if budgets.peak_memory is not None else {}
+        free = parts.problem(widths, peak, objective)
+        return replace(free, limits=_limits(parts, free, budgets, alike))
+
+    problem = problem_around(parts, narrowest)
+    more = parts.freedom.depths or parts.freedom.blocks
+    if more and narrowest is not None and not replace(problem.start, counts=narrowest).is_within:
+        # The widths alone as latency bounds them, of which the plan is never below.
+        alone = parts.with_widths_alone()
+        own = problem_around(alone, narrowest)
+        best = _rounds(alone, own, every, _hint(own, narrowest), deadline).best
+        if best is not None:
+            narrowest = best.counts
+            problem = problem_around(parts, narrowest)
     answer = _rounds(parts, problem, every, _hint(problem, narrowest), deadline)
     if objective == "macs-3/4" and answer.best is not None:
         plan = with_more_params(answer.best, seconds_left(deadline))
@@ -919,15 +940,23 @@ def _between(
 
 
 def _hint(problem: JointProblem, counts: Counts | None) -> JointPlan | None:
-    """Return a plan within the limits to begin from: widths alone, or all narrowed alike."""
-    start = problem.start
-    choices = [] if counts is None else [counts]
-    choices += [
-        tuple(width.nearest(share) for width in problem.widths)
-        for share in shares_alike(problem.widths, _RATIOS // 4)[:-1]
-    ]
-    plans = (replace(start, counts=counts) for counts in dict.fromkeys(choices))
-    return next((plan for plan in plans if plan.is_within), None)
+    """Return a plan within the limits to begin from: of widths alone, or all narrowed alike.
+
+    `counts`: widths alone, which latency may ask to be narrowed alike from there on.
+    """
+    start, shares = problem.start, shares_alike(problem.widths, _RATIOS // 4)
+    choices = [tuple(width.nearest(share) for width in problem.widths) for share in shares[:-1]]
+    if counts is not None:
+        choices += [
+            tuple(
+                width.nearest(share * Fraction(count, width.present))
+                for width, count in zip(problem.widths, counts, strict=True)
+            )
+            for share in shares_alike((), _RATIOS)[:-1]
+        ]
+    plans = [replace(start, counts=counts) for counts in dict.fromkeys(choices)]
+    within = [plan for plan in plans if plan.is_within]
+    return min(within, key=JointPlan.objective, default=None)
 
 
 def _chosen(problem: JointProblem, plan: JointPlan) -> tuple[int, ...]:

@@ -186,6 +186,12 @@ def test_blocks_are_timed_with_the_norms_between_their_layers(
     plan = m.redesign(model, IMAGE, m.Budgets(params="60%"), freedom, m.Search(latency=source)).plan
     # What has no budget is at most 9/10 of what it is with all widths narrowed alike.
     assert plan.after["latency_ms"] <= plan.limits["latency_ms"] < 0.9 * plan.before["latency_ms"]
+    # Widths alone are where the search begins, as far as latency lets them.
+    alone = m.Freedom(depths=False, blocks=False)
+    widths = m.redesign(model, IMAGE, m.Budgets(params="60%"), alone, m.Search(latency=source)).plan
+    assert plan.answer.best is not None
+    assert widths.answer.best is not None
+    assert plan.answer.best.objective() <= widths.answer.best.objective()
     assert styles == {True: {True}, False: {False}}  # a norm is behind each of these layers
 
 
