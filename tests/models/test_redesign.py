@@ -3,6 +3,7 @@
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,6 +18,7 @@ from ifspace.bench.predict import LatencyPredictor
 from ifspace.block import SizedBlock
 from ifspace.errors import SettingError
 from ifspace.floors import Floors
+from ifspace.models import joint
 from ifspace.models.latencies import known_latency
 from ifspace.models.layer_times import LayerTimes
 from ifspace.models.measuring import Measurer
@@ -186,13 +188,33 @@ def test_blocks_are_timed_with_the_norms_between_their_layers(
     plan = m.redesign(model, IMAGE, m.Budgets(params="60%"), freedom, m.Search(latency=source)).plan
     # What has no budget is at most 9/10 of what it is with all widths narrowed alike.
     assert plan.after["latency_ms"] <= plan.limits["latency_ms"] < 0.9 * plan.before["latency_ms"]
-    # Widths alone are where the search begins, as far as latency lets them.
-    alone = m.Freedom(depths=False, blocks=False)
-    widths = m.redesign(model, IMAGE, m.Budgets(params="60%"), alone, m.Search(latency=source)).plan
-    assert plan.answer.best is not None
-    assert widths.answer.best is not None
-    assert plan.answer.best.objective() <= widths.answer.best.objective()
     assert styles == {True: {True}, False: {False}}  # a norm is behind each of these layers
+
+
+def test_joint_plans_begin_from_the_widths_alone_that_latency_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Layers that write more channels than they read take the time, which their MACs do not say.
+    def block_ms(_: Measurer, sized: SizedBlock, *__: Any) -> Fraction:
+        is_slow = sized.out_channels > sized.channels > 3
+        return Fraction(sized.out_channels**2 if is_slow else 1, 10**4)
+
+    monkeypatch.setattr(Measurer, "block_ms", block_ms)
+    calls = []
+    rounds = joint._rounds
+
+    def record(parts: Any, problem: Any, every: Any, hint: Any, deadline: Any) -> Any:
+        answer = rounds(parts, problem, every, hint, deadline)
+        calls.append((parts.freedom, hint, answer.best))
+        return answer
+
+    monkeypatch.setattr(joint, "_rounds", record)
+    search = m.Search(latency=LayerTimes(Measurer()))
+    m.redesign(network(stages=1), IMAGE, m.Budgets(params="60%"), m.Freedom(), search)
+    (alone, _, widths), (every, begin, _) = calls
+    assert (alone.widths, alone.depths, alone.blocks) == (True, False, False)
+    assert (every.depths, every.blocks) == (True, True)
+    assert begin.objective() == widths.objective()
 
 
 def test_what_narrowing_alike_leaves_is_not_that_of_the_next_width_that_is_tried(
