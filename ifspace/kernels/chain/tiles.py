@@ -39,8 +39,10 @@ SCRATCH_BYTES: Final = 768 << 10
 # The same for NCHW tensors: the images of most layers in one piece, since short pieces of channels
 # come late from memory. With AVX-512 that was not measured.
 NCHW_BYTES: Final = 2048 << 10 if LANES == 8 else SCRATCH_BYTES
-# The same for channels_last tensors without halos, of which parts come into the cache beside it.
-LAST_BYTES: Final = 256 << 10
+# The same for channels_last tensors without halos, of which parts come into the cache beside it,
+# and the fewest pixels that it has room for.
+LAST_BYTES: Final = (128 if LANES == 8 else 256) << 10
+LAST_PIXELS: Final = 64
 # Tiles for each thread, if they then have so many pixels or more; fewer are enough for one each.
 TILES_PER_THREAD: Final = 4
 TILE_PIXELS: Final = 256
@@ -176,10 +178,12 @@ def plan_for(
     shape = chain.shape_of((images, chain.stages[0].c_in, height, width))
     room = SCRATCH_BYTES if channels_last else NCHW_BYTES
     if all(stage.is_pointwise for stage in chain.stages):
-        room = LAST_BYTES if channels_last else NCHW_BYTES
         height, width = height * width, 1
-        if channels_last and images:  # the pixels of all images are adjacent
-            images, height = 1, images * height
+        if channels_last:
+            channels = chain.stages[0].c_in + chain.stages[-1].c_out
+            room = max(LAST_BYTES, 4 * channels * LAST_PIXELS)
+            if images:  # the pixels of all images are adjacent
+                images, height = 1, images * height
     is_direct = dtype == torch.float32 and not channels_last
     values, top_rows = _tile(chain, images, height, width, threads, is_direct, room)
     return _Words(chain, values, top_rows, dtype, channels_last).plan(images, shape, threads)
