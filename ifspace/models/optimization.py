@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
@@ -55,6 +55,9 @@ from ifspace.models.widths import (
 from ifspace.stages.problem import Blocks, Budgets, amounts_text
 from ifspace.stages.widths import OBJECTIVES
 from ifspace.values import counted, listed
+
+# How much of its budget of latency a network may be measured at without a word.
+_TOLERATED: Final = Fraction(102, 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +306,7 @@ def optimize(
     measured = None
     if measure is not None and start_ms is not None:
         measured = _measured(measure, start_ms, network, final, blocks, timed)
-    return Optimization(
+    done = Optimization(
         problem,
         before,
         stages,
@@ -318,6 +321,7 @@ def optimize(
         measured=measured,
         recipe=Recipe.of(blocks) if blocks.replaced else None,
     )
+    return _with_miss(done)
 
 
 def _in_time(
@@ -432,6 +436,18 @@ def _measured(
         measure.read,
         factor,
     )
+
+
+def _with_miss(done: Optimization) -> Optimization:
+    """Return an optimization with a note where its network is measured above its latency."""
+    measured, budget_ms = done.measured, done.problem.budgets.latency_ms
+    if measured is None or budget_ms is None:
+        return done
+    share = measured.predicted_ms[0] * measured.shares[1] / budget_ms
+    if share <= _TOLERATED:
+        return done
+    note = f"at the end the network is measured at {float(share):.0%} of the budget of latency"
+    return replace(done, notes=(*done.notes, note))
 
 
 def _planned_for(timed: TimedPlan[Any] | None) -> tuple[Fraction, Fraction]:
@@ -608,7 +624,7 @@ def _redesigned(
             problem.search.latency,
         ),
     )
-    return _with_times(done, start, start_ms, timed)
+    return _with_miss(_with_times(done, start, start_ms, timed))
 
 
 def _names_of_layers(start: EditedNetwork, final: EditedNetwork) -> dict[str, str]:

@@ -102,11 +102,16 @@ class Widen(PlainStep):
 
 def _widen(tensor: Tensor, axis: int, sources: Sequence[int], is_read: bool) -> None:
     """Give a tensor the elements of the sources along an axis; it stays the same object."""
-    order = torch.tensor(sources, device=tensor.device)
+    order = np.array(sources)
+    is_new = order < 0
+    places, new = (
+        torch.from_numpy(numbers).to(tensor.device)
+        for numbers in (np.where(is_new, -1 - order, order), np.flatnonzero(is_new))
+    )
     with torch.no_grad():
-        widened = tensor.data.index_select(axis, torch.where(order < 0, -1 - order, order))
+        widened = tensor.data.index_select(axis, places)
         if is_read:
-            widened.index_fill_(axis, torch.nonzero(order < 0)[:, 0], 0)
+            widened.index_fill_(axis, new, 0)
         tensor.data = widened
     tensor.grad = None
 

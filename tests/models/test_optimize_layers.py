@@ -389,6 +389,8 @@ def test_layers_are_timed_here_and_times_are_kept(
     assert ended.json["measured"]["measured_ms"] == [40, 30]
     assert ended.json["budgets"] == {"latency_ms": 32}
     assert "predicted 40.000 → 31.000 ms" in run(*COMMAND, "--latency", "80%", "--measure").out
+    missed = run(*COMMAND, "--latency-budget-ms", "25", "--measure")
+    assert "measured at 120% of the budget of latency" in missed.err
     least = run(*COMMAND, "--latency", "1%", "--measure", "--least-fan-in", "8")
     assert least.status == 3
     assert "allowed: at least 22 milliseconds" in least.err  # 6 layers at 3 ms less

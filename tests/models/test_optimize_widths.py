@@ -77,6 +77,19 @@ def test_errors_are_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["--widths-only", "--joint"])
+def test_a_wider_network(run: Callable, way: str) -> None:
+    line = (*OWN, way, "--params", "150%", "--macs", "150%", "--widen", "2")
+    report = run(*line, "--save", "wide.safetensors", *JSON).json
+    assert report["before"]["params"] < report["after"]["params"]
+    assert report["after"]["params"] <= 1.5 * report["before"]["params"]
+    assert params(load("wide.safetensors", trust_code=True)) == report["after"]["params"]
+    run(*line, "--dry-run", "--out", "plan.json")
+    again = run(*OWN, "--plan", "plan.json", *JSON).json
+    assert again["after"]["params"] == report["after"]["params"]
+
+
+@pytest.mark.slow
 def test_widths_depths_and_blocks_together(run: Callable, snapshot: SnapshotAssertion) -> None:
     line = (*OWN, "--joint", "--params", "6k")
     ended = run(*line, "--save", "net.safetensors")
