@@ -659,8 +659,8 @@ def check_combination(options: Mapping[str, Any]) -> None:
         ),
         (
             timed and options["latency"] is None,
-            ["a latency budget or objective", "no --latency"],
-            "--latency MODEL or --measure beside it",
+            ["a latency budget or objective", "no latencies"],
+            "--measure beside it, or --latency MODEL with --latency-budget-ms",
         ),
     ):
         if wrong and len(present_options) > 1:

@@ -107,7 +107,7 @@ def _design(path: Path, text: str, values: dict[str, Any]) -> PlannedDesign:
 
 
 def _width(entry: Any, place: str) -> PlannedWidth:
-    allowed = '{"layers": ["layer1.0.conv1"], "before": 64, "after": 48}'
+    allowed = 'layers and two whole numbers: {"layers": ["conv1"], "before": 64, "after": 48}'
     if not isinstance(entry, dict):
         raise plan_error(place, "an entry without layers", json.dumps(entry)[:80], allowed)
     layers, before, after = (entry.get(name) for name in ("layers", "before", "after"))

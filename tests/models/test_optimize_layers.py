@@ -328,7 +328,7 @@ def test_an_illegal_edit_is_named_with_its_line(
         ("--params 50% --exclude x.*,stem", "--exclude matches no layer: got 'x.*'"),
         ("--params 0%", "shares of the network as it is such as 60%"),
         ("--latency-budget-ms 70%", "options that do not go together"),
-        ("--latency 70%", "--latency MODEL or --measure beside it"),
+        ("--latency 70%", "--measure beside it, or --latency MODEL with --latency-budget-ms"),
         ("--latency 70% --latency-budget-ms 3 --measure", "two budgets of latency"),
         ("--latency a.csv --params 50% --measure", "latencies twice"),
         ("--measure", "options that do not go together"),
