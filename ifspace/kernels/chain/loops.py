@@ -743,11 +743,33 @@ def _transpose_block(
 def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
     """Return the columns of a square of vectors.
 
-    In turn the elements of pairs of vectors 1, 2, 4 ... apart are exchanged so that bit n of a
-    place's row and bit n of its column change places.
+    Squares of four are transposed by interleaving, as processors do within 128 bits; then in turn
+    the squares of pairs of vectors 4, 8 ... apart are exchanged.
     """
     kind = ir.VectorType(INT32, LANES)
-    width = 1
+
+    def mixed(first: Any, second: Any, order: list[int]) -> Any:
+        return builder.shuffle_vector(first, second, ir.Constant(kind, order))
+
+    def interleaved(first: Any, second: Any, size: int) -> list[Any]:
+        """Return the lower and upper halves of all fours, of both in turn, so many at a time."""
+        orders = (
+            [
+                source + four + half + begin + n
+                for four in range(0, LANES, 4)
+                for begin in range(0, 2, size)
+                for source in (0, LANES)
+                for n in range(size)
+            ]
+            for half in (0, 2)
+        )
+        return [mixed(first, second, order) for order in orders]
+
+    fours = []
+    for i in range(0, LANES, 4):
+        (a, b), (c, d) = (interleaved(*vectors[j : j + 2], size=1) for j in (i, i + 2))
+        fours += [*interleaved(a, c, size=2), *interleaved(b, d, size=2)]
+    vectors, width = fours, 4
     while width < LANES:
         lanes = range(LANES)
         low = [lane if not lane & width else LANES + lane - width for lane in lanes]
@@ -755,8 +777,7 @@ def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
         for i in lanes:
             if not i & width:
                 pair = vectors[i], vectors[i + width]
-                vectors[i] = builder.shuffle_vector(*pair, ir.Constant(kind, low))
-                vectors[i + width] = builder.shuffle_vector(*pair, ir.Constant(kind, high))
+                vectors[i], vectors[i + width] = mixed(*pair, low), mixed(*pair, high)
         width *= 2
     return vectors
 
