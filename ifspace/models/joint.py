@@ -742,25 +742,27 @@ def _solve(
     if narrowing is not None and "latency_ms" not in budgets.bounded and whole == _summed(budgets):
         alike = narrowing.problem.alike
 
-    def problem_around(parts: NetworkParts, narrowest: Counts | None) -> JointProblem:
+    def problem_around(
+        parts: NetworkParts, narrowest: Counts | None, limits: Mapping[str, Any] | None = None
+    ) -> JointProblem:
         widths = tuple(
             _tried(width, None if narrowest is None else narrowest[n])
             for n, width in enumerate(every)
         )
         peak = {PEAK: 0} if budgets.peak_memory is not None else {}
         free = parts.problem(widths, peak, objective)
-        return replace(free, limits=_limits(parts, free, budgets, alike))
+        return replace(free, limits=limits or _limits(parts, free, budgets, alike))
 
     problem = problem_around(parts, narrowest)
     more = parts.freedom.depths or parts.freedom.blocks
     if more and narrowest is not None and not replace(problem.start, counts=narrowest).is_within:
         # The widths alone as latency bounds them, of which the plan is never below.
         alone = parts.with_widths_alone()
-        own = problem_around(alone, narrowest)
+        own = problem_around(alone, narrowest, problem.limits)
         best = _rounds(alone, own, every, _hint(own, narrowest), deadline).best
         if best is not None:
             narrowest = best.counts
-            problem = problem_around(parts, narrowest)
+            problem = problem_around(parts, narrowest, problem.limits)
     answer = _rounds(parts, problem, every, _hint(problem, narrowest), deadline)
     if objective == "macs-3/4" and answer.best is not None:
         plan = with_more_params(answer.best, seconds_left(deadline))

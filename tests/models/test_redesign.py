@@ -201,11 +201,12 @@ def test_joint_plans_begin_from_the_widths_alone_that_latency_allows(
 
     monkeypatch.setattr(Measurer, "block_ms", block_ms)
     calls = []
-    rounds = joint._rounds
+    rounds, limits = joint._rounds, []
 
     def record(parts: Any, problem: Any, every: Any, hint: Any, deadline: Any) -> Any:
         answer = rounds(parts, problem, every, hint, deadline)
         calls.append((parts.freedom, hint, answer.best))
+        limits.append(problem.limits)
         return answer
 
     monkeypatch.setattr(joint, "_rounds", record)
@@ -215,6 +216,7 @@ def test_joint_plans_begin_from_the_widths_alone_that_latency_allows(
     assert (alone.widths, alone.depths, alone.blocks) == (True, False, False)
     assert (every.depths, every.blocks) == (True, True)
     assert begin.objective() == widths.objective()
+    assert limits[0] == limits[1]  # of numbers of channels that are tried they would differ
 
 
 def test_what_narrowing_alike_leaves_is_not_that_of_the_next_width_that_is_tried(
