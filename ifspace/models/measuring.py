@@ -283,12 +283,12 @@ def _next_factor(tried: Sequence[TimedPlan[Any]]) -> Fraction:
     (0.9, 0.78)
     """
     last = tried[-1]
-    wanted = last.predicted * _AIM / last.measured
+    predicted = last.predicted * _AIM / last.measured
     if len(tried) > 1:
         steps = last.predicted - tried[-2].predicted, last.measured - tried[-2].measured
         if steps[0] * steps[1] > 0:
-            wanted = last.predicted + (_AIM - last.measured) * steps[0] / steps[1]
-    return last.factor * min(max(wanted / last.predicted, Fraction(1, 2)), Fraction(2))
+            predicted = last.predicted + (_AIM - last.measured) * steps[0] / steps[1]
+    return last.factor * min(max(predicted / last.predicted, Fraction(1, 2)), Fraction(2))
 
 
 def _call(module: nn.Module, x: Tensor) -> Callable[[], Any]:
