@@ -891,8 +891,8 @@ def _limits(
         for name in _SUMMED:
             most = max(floor(margin * follows[name]), least[name])
             limits.setdefault(name, most if name == "activations" else min(most, before[name]))
-        known = all("latency_ms" in amounts for amounts in (narrowed, least, before))
-        if parts.source is not None and known:
+        is_timed = all("latency_ms" in amounts for amounts in (narrowed, least, before))
+        if parts.source is not None and is_timed:
             slowest = max(margin * narrowed["latency_ms"], least["latency_ms"])
             limits.setdefault("latency_ms", min(slowest, before["latency_ms"]))
     for name in ("params", "macs"):

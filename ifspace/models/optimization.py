@@ -261,7 +261,7 @@ def optimize(
     if problem.widths:
         left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         done = Optimization(problem, before, stages, reorganized, notes=notes)
-        return _with_times(_narrowed(done, start, network, trace, left_s), start, start_ms)
+        return _narrowed(done, start, network, trace, left_s)
     if problem.has_stages_alone:
         layers, fresh = _fresh_layers(start, network, trace, ())
         done = Optimization(

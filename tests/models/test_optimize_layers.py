@@ -509,40 +509,40 @@ def test_a_network_that_misses_its_latency_is_planned_again(
 
 def test_plans_are_made_again_for_what_networks_are_measured_at() -> None:
     def run(measured: Callable[[Fraction], float], **options: Any) -> tuple[list[float], Any]:
-        asked: list[float] = []
+        factors: list[float] = []
 
         def plan_at(factor: Fraction) -> Fraction:
-            asked.append(float(factor))
+            factors.append(float(factor))
             return factor
 
         def shares_of(plan: Fraction) -> tuple[Fraction, Fraction] | None:
             return None if plan < Fraction(1, 2) else (plan, Fraction(measured(plan)))
 
-        return asked, measuring.planned_in_time(plan_at, shares_of, **options)
+        return factors, measuring.planned_in_time(plan_at, shares_of, **options)
 
     most = Fraction(3, 2)
     assert run(lambda plan: plan, most=most)[0] == [1]
     assert run(lambda plan: 0.96 * plan, most=most)[0] == [1]
-    asked, timed = run(lambda plan: 1.1 * plan, most=most)
-    assert asked == pytest.approx([1, 0.9])
+    factors, timed = run(lambda plan: 1.1 * plan, most=most)
+    assert factors == pytest.approx([1, 0.9])
     assert (float(timed.measured), float(timed.correction)) == pytest.approx((0.99, 1.1))
     assert timed.note == "planned for 90% of the budget of latency: measured, its network takes 99%"
-    asked, timed = run(lambda plan: 0.5 * plan, most=most)
-    assert (asked, float(timed.measured)) == ([1, 1.5], 0.75)  # no more than the network takes
+    factors, timed = run(lambda plan: 0.5 * plan, most=most)
+    assert (factors, float(timed.measured)) == ([1, 1.5], 0.75)  # no more than the network takes
     # A budget that other budgets leave unused is not raised.
     assert run(lambda _: 0.5, most=most, uses_all=True)[0] == [1, 1.5]
     low = run(lambda plan: 0.5 * float(plan), most=most, uses_all=False)[0]
     assert low == [1, 1.5]  # it is used as predicted
     # Time that does not fall with the plan.
-    asked, timed = run(lambda plan: 0.4 + 0.8 * float(plan), most=most)
-    assert asked == pytest.approx([1, 0.825, 0.7375])
+    factors, timed = run(lambda plan: 0.4 + 0.8 * float(plan), most=most)
+    assert factors == pytest.approx([1, 0.825, 0.7375])
     assert float(timed.measured) == pytest.approx(0.99)
     # Where no plan is within the budget the nearest is taken, and what has no network is not.
-    asked, timed = run(lambda plan: 1.3 + 0.01 * float(plan), most=most)
-    assert asked == pytest.approx([1, 0.7557, 0.3779], rel=1e-3)
-    assert float(timed.measured) == pytest.approx(1.3 + 0.01 * asked[1])
-    asked, timed = run(lambda _: 2.5, most=most)
-    assert (asked, timed.factor) == ([1, 0.5, 0.25], 1)
+    factors, timed = run(lambda plan: 1.3 + 0.01 * float(plan), most=most)
+    assert factors == pytest.approx([1, 0.7557, 0.3779], rel=1e-3)
+    assert float(timed.measured) == pytest.approx(1.3 + 0.01 * factors[1])
+    factors, timed = run(lambda _: 2.5, most=most)
+    assert (factors, timed.factor) == ([1, 0.5, 0.25], 1)
 
 
 def test_layers_are_timed_as_the_network_runs_them(
