@@ -5,8 +5,10 @@
 `enumerate-networks.md` and `enumerate-networks.csv`, how long it takes to tell the networks of a
 catalogue apart; with `--front` `enumerate-front.md` and `enumerate-front.csv`, how much longer the
 front takes than the cheapest choices, and with floors; with `--copies` `enumerate-copies.md` and
-`enumerate-copies.csv`, how long two equal copies of a block take. Every search runs in a process of
-its own, which loads compiled code before the clock starts. Searches that are compared run in turn.
+`enumerate-copies.csv`, how long two equal copies of a block take; with `--estimates`
+`enumerate-estimates.md` and `enumerate-estimates.csv`, how near its estimates are. Every search
+runs in a process of its own, which loads compiled code before the clock starts. Searches that are
+compared run in turn.
 """
 
 import argparse
@@ -37,7 +39,7 @@ from ifspace.enumerate.alphabet import Alphabet
 from ifspace.enumerate.compositions import candidates
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch
 from ifspace.enumerate.oracle import passes
-from ifspace.enumerate.search import enumerate_designs
+from ifspace.enumerate.search import enumerate_designs, estimate_seconds
 from ifspace.kinds import find_kind
 from ifspace.reach import compact, quality
 from ifspace.serialize import to_plain
@@ -76,6 +78,23 @@ FRONT_CASES: Mapping[str, Row] = {
 REPEATS = 3
 # Two equal copies of a block in sequence: to which lengths, and the seconds that the last may take.
 COPIES, COPY_LENGTHS, COPIES_AIM_S = {"channels": 64, "repeats": 2}, (2, 3, 4, 5), 10.0
+# Settings whose estimate is compared with the time that they take, and how far it may be off.
+ESTIMATED: tuple[Row, ...] = (
+    {"channels": 64, "max_len": 7},
+    {"channels": 64, "max_len": 8},
+    {"channels": 16, "max_len": 8},
+    {"channels": 96, "max_len": 6},
+    {"channels": 256, "max_len": 6},
+    {"channels": 1024, "max_len": 6},
+    {"channels": 64, "max_len": 6, "rpw_order": "both"},
+    {"channels": 64, "max_len": 7, "permutation": "free"},
+    {"channels": 64, "max_len": 6, "rule": "early-stop"},
+    {"channels": 64, "max_len": 6, "front": True},
+    {"channels": 64, "out_channels": 128, "stride": 2, "max_len": 7},
+    {"channels": 64, "max_len": 5, "repeats": 2},
+    {"channels": 32, "max_len": 6, "repeats": 2},
+)
+ESTIMATE_AIM = 2.0
 
 
 def halves(setting: EnumerationSetting) -> dict[str, int]:
@@ -148,11 +167,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", action="store_true", help="time the networks alone")
     parser.add_argument("--front", action="store_true", help="time the fronts alone")
     parser.add_argument("--copies", action="store_true", help="time two equal copies alone")
+    parser.add_argument("--estimates", action="store_true", help="compare the estimates alone")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
         case = json.loads(options.child)
-        if "arguments" in case:
+        if "estimated" in case:
+            print(json.dumps(_estimated(case["estimated"])))
+        elif "arguments" in case:
             print(json.dumps(_enumerated(case["arguments"])))
         else:
             run = _tell_networks_apart if "catalogue" in case else _child
@@ -166,6 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.copies:
         _write_copies(options.out)
+        return
+    if options.estimates:
+        _write_estimates(options.out)
         return
     if not _agree():
         raise SystemExit("the searches disagree at C = 8: nothing is timed")
@@ -418,6 +443,60 @@ def _copies_row(arguments: Row) -> Row:
         "processor_s": round(min(run["processor_s"] for run, _ in runs), 3),
         "peak_mib": round(max(peak for _, peak in runs)),
     }
+
+
+def _write_estimates(out: Path) -> None:
+    """Compare the seconds that settings are expected to take with those they take; write the page.
+
+    Estimates are of one core: both are seconds of one process.
+    """
+    rows = []
+    for arguments in ESTIMATED:
+        runs = [_child_of({"estimated": arguments})[0] for _ in range(REPEATS)]
+        ratios = [run["expected_s"] / run["processor_s"] for run in runs]
+        rows.append(
+            {
+                "setting": ", ".join(f"{name} {value}" for name, value in arguments.items()),
+                "expected_s": round(median(run["expected_s"] for run in runs), 1),
+                "processor_s": round(median(run["processor_s"] for run in runs), 1),
+                "least_ratio": round(min(ratios), 2),
+                "largest_ratio": round(max(ratios), 2),
+                "estimate_took_s": round(median(run["estimate_took_s"] for run in runs), 1),
+            }
+        )
+        print(rows[-1], flush=True)
+    command = "python -m benchmarks.enumerate --estimates"
+    near = sum(
+        1 / ESTIMATE_AIM <= row["least_ratio"] <= row["largest_ratio"] <= ESTIMATE_AIM
+        for row in rows
+    )
+    page = [
+        "# How near the estimates are",
+        f"Written by {provenance(command)}.",
+        "What `ifspace enumerate` expects a setting to take on one core before it begins, beside "
+        "the processor's seconds that one process then takes, and how long the estimate itself "
+        f"takes: medians of {REPEATS} processes, and the least and the largest ratio in one of "
+        "them.",
+        f"Aim: within a factor of {ESTIMATE_AIM:.0f}; in all processes of {near} of {len(rows)} "
+        "settings.",
+        _table(
+            ["setting", "expected s", "takes s", "least ratio", "largest ratio", "estimate took s"],
+            [list(row.values()) for row in rows],
+        ),
+    ]
+    write_results(out, "enumerate-estimates", page, rows, command)
+
+
+def _estimated(arguments: Row) -> Row:
+    setting = EnumerationSetting.from_arguments(arguments)
+    halves(EnumerationSetting(channels=8, max_len=4))  # loads the compiled code
+    seconds = [time.process_time()]
+    expected = estimate_seconds(setting)
+    seconds.append(time.process_time())
+    enumerate_designs([setting], jobs=1)
+    seconds.append(time.process_time())
+    estimating, enumerating = seconds[1] - seconds[0], seconds[2] - seconds[1]
+    return {"expected_s": expected, "processor_s": enumerating, "estimate_took_s": estimating}
 
 
 def _enumerated(arguments: Row) -> Row:

@@ -767,10 +767,11 @@ def _front_factor(setting: EnumerationSetting) -> float:
 
 
 def estimate_seconds(setting: EnumerationSetting) -> float:
-    """Return about how many seconds a setting takes on one core, within a factor of two.
+    """Return about how many seconds a setting takes on one core.
 
     Of long work the first lengths are enumerated, for about a second, and tell how fast this
-    machine is on this setting; `rough_seconds` tells how the lengths grow.
+    machine is on this setting; `rough_seconds` tells how the lengths grow. How near the estimates
+    are: results/enumerate-estimates.md.
 
     >>> estimate_seconds(EnumerationSetting(channels=16)) < 2
     True
@@ -809,9 +810,9 @@ def rough_seconds(setting: EnumerationSetting) -> float:
     if not grouped:
         return 1e-3 * length
     if setting.permutation == "free":
-        return float(3.0 * 4.0 ** (length - 6))
+        return float(3.0 ** (length - 5))
     if setting.rule == "early-stop":
-        return float(9.0 * 4.0 ** (length - 6) * _options(setting) ** 2 * setting.channels / 64)
+        return float(9.0 * 5.0 ** (length - 6) * _options(setting) ** 2 * setting.channels / 64)
     if RepeatedSearch.decides(setting):
         growth = 2.5 * setting.channels**0.4
         return float(0.7 * growth ** (length - 4) * _options(setting) ** 3)

@@ -1,10 +1,8 @@
 """The enumeration against the brute force at equal widths: designs, blocks, all numbers."""
 
-import time
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import Any
 
 import brute_force
 import brute_layers
@@ -16,11 +14,8 @@ from brute_force import assert_same_designs, designs
 from ifspace import kinds
 from ifspace.catalogue import Design
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate.search import (
-    enumerate_designs,
-    estimate_seconds,
-    rough_seconds,
-)
+from ifspace.enumerate import search
+from ifspace.enumerate.search import enumerate_designs, estimate_seconds, rough_seconds
 from ifspace.errors import SettingError
 from ifspace.kinds import KINDS, ConvKind
 
@@ -266,28 +261,26 @@ def test_the_estimate_grows_with_the_work() -> None:
     assert seconds(max_len=4) < seconds(max_len=6) < seconds(max_len=8)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"channels": 64, "max_len": 7},
-        {"channels": 96, "max_len": 6},
-        {"channels": 256, "max_len": 6},
-        {"channels": 16, "max_len": 7},
-        {"channels": 64, "max_len": 6, "rpw_order": "both"},
-        {"channels": 64, "max_len": 7, "kinds": ("PW", "GC", "DW", "RPW")},
-        {"channels": 64, "max_len": 6, "permutation": "free"},
-        {"channels": 64, "max_len": 5, "rule": "early-stop"},
-    ],
-    ids=str,
-)
-def test_the_estimate_is_within_a_factor_of_two(
-    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("of_the_usual_time", [0.5, 1, 20])
+def test_the_estimate_of_long_work_follows_what_this_machine_takes_for_the_first_lengths(
+    of_the_usual_time: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The settings are short enough for a test: the first lengths of longer ones are timed as well.
-    monkeypatch.setattr("ifspace.enumerate.search.MEASURED_FROM_S", 0.0)
-    setting = EnumerationSetting(**arguments)
-    expected_s = estimate_seconds(setting)
-    begin_s = time.process_time()
-    enumerate_designs([setting], jobs=1)
-    assert 0.5 <= expected_s / (time.process_time() - begin_s) <= 2
+    timed: list[EnumerationSetting] = []
+
+    def seconds(setting: EnumerationSetting) -> float:
+        timed.append(setting)
+        return rough_seconds(setting) * of_the_usual_time
+
+    monkeypatch.setattr(search, "_cpu_seconds", seconds)
+    setting = EnumerationSetting(channels=64, max_len=9, rpw_order="both")
+    expected = rough_seconds(setting) * of_the_usual_time
+    assert estimate_seconds(setting) == pytest.approx(expected)
+    # The last length that is timed tells something; it and all before it are a moment.
+    last = timed[-1]
+    assert {replace(shorter, max_len=9) for shorter in timed} == {setting}
+    assert seconds(last) >= search.MEASURED_S > seconds(replace(last, max_len=last.max_len - 1))
+    # What is short is not timed.
+    timed.clear()
+    short = replace(setting, max_len=4)
+    assert estimate_seconds(short) == rough_seconds(short)
+    assert timed == []
