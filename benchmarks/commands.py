@@ -31,6 +31,7 @@ COMMANDS: Final[tuple[TimedCommand, ...]] = (
     ("ifspace groups DW+RPW+SH+GPW --channels 256", None, None),
 )
 _RESNET50: Final = "resnet50 --input 3x224x224"
+_MOBILENET_V2: Final = "torchvision:mobilenet_v2 --input 3x224x224"
 MODEL_COMMANDS: Final[tuple[TimedCommand, ...]] = (
     ("ifspace analyze benchmarks/resnet101.py:resnet101 --input 3x224x224", 5.0, 2048),
     (f"ifspace analyze {_RESNET50}", None, 2048),
@@ -38,6 +39,8 @@ MODEL_COMMANDS: Final[tuple[TimedCommand, ...]] = (
     (f"ifspace optimize {_RESNET50} --params 20M", 20.0, 2048),
     (f"ifspace optimize {_RESNET50} --block 'DW+RPW(2,1/2)'", 20.0, 2048),
     (f"ifspace optimize {_RESNET50} --cheapest --blocks-only", 20.0, 2048),
+    # Widths, and 20 candidates for each of its pointwise layers.
+    (f"ifspace optimize {_MOBILENET_V2} --params 60% --joint", 30.0, 2048),
 )
 
 

@@ -214,10 +214,8 @@ class NarrowedCopy:
     steps: tuple[Replace, ...]
 
     @property
-    def recipe(self) -> Recipe | None:
-        """Return how the network with its blocks is trained, None without blocks."""
-        if not self.steps:
-            return None
+    def recipe(self) -> Recipe:
+        """Return how the network with its blocks is trained."""
         layers = {step.name: self.network.model.get_submodule(step.name) for step in self.steps}
         sizes = {name: sum(x.numel() for x in layers[name].parameters()) for name in layers}
         return Recipe({step.name: min(1.0, step.params / sizes[step.name]) for step in self.steps})

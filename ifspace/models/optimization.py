@@ -5,7 +5,7 @@ Reference: [3DRF] sections 4.1 and 4.2; the budgets are beyond the papers.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Final
 
@@ -165,8 +165,8 @@ class Optimization:
     convolutions as they were. `replaceable`: whether blocks could replace convolutions where the
     stages alone do not keep the budgets. `layers`: how many layers with weights the network after
     has; `fresh`: the names of those that do not have the weights of the network before, nor fitted
-    ones. `measured`: the times, where the problem asks for them. `recipe`: how it is trained, where
-    it has blocks that were put in. `changes`: of widths, or of all together, layer by layer.
+    ones. `measured`: the times, where the problem asks for them. `recipe`: how the network after is
+    trained. `changes`: of widths, or of all together, layer by layer.
     """
 
     problem: OptimizationProblem
@@ -184,7 +184,7 @@ class Optimization:
     measured: MeasuredNetworks | None = None
     widths: Narrowing | None = None
     design: Redesign | None = None
-    recipe: Recipe | None = None
+    recipe: Recipe = field(default_factory=Recipe)
     changes: tuple[LayerChange, ...] = ()
 
     @property
@@ -319,7 +319,7 @@ def optimize(
         layers=layers,
         fresh=fresh,
         measured=measured,
-        recipe=Recipe.of(blocks) if blocks.replaced else None,
+        recipe=Recipe.of(blocks),
     )
     return _with_miss(done)
 

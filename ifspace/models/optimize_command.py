@@ -502,11 +502,8 @@ def _plan_note(optimization: "Optimization", plan: str, save: Path) -> str:
     file = save.with_suffix(PLAN_SUFFIX)
     with replacing(file) as temporary:
         temporary.write_text(plan, encoding="utf-8")
-    text = f"plan: {file}"
-    if optimization.recipe is not None:
-        recipe = optimization.recipe.save(save)
-        text += f"; recipe of training: {recipe}, for ifspace.models.parameter_groups"
-    return text
+    recipe = optimization.recipe.save(save)
+    return f"plan: {file}; recipe of training: {recipe}, for ifspace.models.parameter_groups"
 
 
 def _code_notes(network: "EditedNetwork", save: Path) -> Iterator[str]:

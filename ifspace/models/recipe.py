@@ -36,7 +36,7 @@ WEIGHT: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a network with blocks is trained.
+    """How a network that was changed is trained, with the original one as its teacher.
 
     `weight_decay`: by the full name of a block, the factor of its weight decay: its parameters over
     those of the layer that it replaced. `temperature` and `weight`: of the distillation loss.

@@ -11,7 +11,7 @@ import torch
 from network_files import params
 from syrupy.assertion import SnapshotAssertion
 
-from ifspace.models import Recipe, load
+from ifspace.models import Recipe, load, parameter_groups
 
 pytestmark = pytest.mark.usefixtures("one_thread", "net_file")
 
@@ -39,6 +39,10 @@ def test_a_narrower_network_is_saved_and_loaded_again(run: Callable) -> None:
     model = load("net.safetensors", trust_code=True)
     assert params(model) == report["after"]["params"]
     assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
+    # It has no blocks: all its weights decay alike, and the original is its teacher.
+    recipe = Recipe.read("net.recipe.json")
+    assert recipe == Recipe()
+    assert [group["weight_decay"] for group in parameter_groups(model, recipe, 0.1)] == [0.1, 0.0]
 
 
 @pytest.mark.slow
