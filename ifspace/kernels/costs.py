@@ -86,7 +86,8 @@ class Layer(NamedTuple):
             return 1, c_in * c_out, c_in * c_out * pixels, 0, moved
         if way == GROUPED:
             return 1, weights, weights * pixels, self.groups * pixels, moved
-        filled = pixels // self.row * (-(-self.row // VECTOR_PIXELS) * VECTOR_PIXELS)
+        rows = pixels // self.row if pixels else 0
+        filled = rows * -(-self.row // VECTOR_PIXELS) * VECTOR_PIXELS
         return 1, weights, weights * filled, weights * filled // self.together, moved
 
 

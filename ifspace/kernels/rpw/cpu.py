@@ -149,7 +149,8 @@ def is_grouped_best(x: Tensor, windows: Windows) -> bool:
     that calls Python: also where all of them take no longer than the loops with that.
     """
     pixels = x.shape[0] * x.shape[2] * x.shape[3]
-    return _is_grouped_best(windows, pixels, is_channels_last(x), x.dtype)
+    # Torch's convolution raises for a feature map of height 0.
+    return pixels > 0 and _is_grouped_best(windows, pixels, is_channels_last(x), x.dtype)
 
 
 @lru_cache(maxsize=1024)

@@ -126,6 +126,18 @@ def test_the_function_and_its_gradients(c_in, c_out, groups, overlap, impl, layo
         torch.testing.assert_close(ours.cpu().double(), true, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("shape", [(0, 8, 3, 3), (2, 8, 0, 3)])
+def test_a_batch_without_pixels_has_gradients_and_is_explained(order, shape):
+    x, weight = random(*shape, dtype=torch.float32), random(8, 4, dtype=torch.float32)
+    leaves = [tensor.requires_grad_() for tensor in (x, weight)]
+    y = rolling_pointwise_conv2d(*leaves, groups=2, order=order)
+    grad_x, grad_weight = torch.autograd.grad(y.sum(), leaves)
+    assert (y.shape, grad_x.shape) == (shape, shape)
+    assert not grad_weight.any()
+    assert cpu.explain(x.cpu(), windows_of(8, 8, 2, 0, order)).count("\n") == 2
+
+
 @pytest.mark.parametrize("impl", DOUBLE)
 @pytest.mark.parametrize(("channels", "out_channels", "groups"), [(12, 24, 4), (15, 35, 5)])
 def test_rolling_without_overlap_is_a_grouped_convolution_and_a_shuffle(
