@@ -43,8 +43,7 @@ from ifspace.models import trace as traced
 from ifspace.models.decomposition import LEAST_FAN_IN
 from ifspace.models.graph import ImageSize, Trace
 from ifspace.models.sources import on_shapes
-from ifspace.models.tracing import evaluated
-from ifspace.nn.checks import first_line
+from ifspace.nn.checks import evaluated, first_line
 from ifspace.stages.problem import FRONT
 
 ANALYZE: Final = "analyze"

@@ -25,8 +25,8 @@ from ifspace.kernels.costs import cache_path
 from ifspace.latency import Latency
 from ifspace.models.graph import ImageSize, Size
 from ifspace.models.replaceable import ReplaceableConv
-from ifspace.models.tracing import evaluated
 from ifspace.nn.block import PLAIN, BlockModule, LastAxisBlock, Style
+from ifspace.nn.checks import evaluated
 from ifspace.storage import replacing
 from ifspace.values import counted
 

@@ -20,9 +20,8 @@ from torch import Tensor, fx, nn
 
 from ifspace.errors import IfspaceError, KernelError
 from ifspace.models.surgery import copy_of_network
-from ifspace.models.tracing import evaluated
 from ifspace.nn.block import BlockModule
-from ifspace.nn.checks import first_line
+from ifspace.nn.checks import evaluated, first_line
 from ifspace.nn.source import to_source
 from ifspace.storage import replacing
 

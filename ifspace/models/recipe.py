@@ -24,7 +24,7 @@ from torch.nn import functional
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.models.decomposition import Decomposition
 from ifspace.models.edits import EditedNetwork
-from ifspace.models.tracing import evaluated
+from ifspace.nn.checks import evaluated
 from ifspace.storage import read_bytes, reason, replacing
 from ifspace.values import number_from_zero
 

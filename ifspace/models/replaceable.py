@@ -25,8 +25,8 @@ from ifspace.block import Block, Layer, SizedBlock
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.models.graph import ImageSize, Size, Trace, TracedLayer
 from ifspace.models.surgery import Replace
-from ifspace.models.tracing import evaluated
 from ifspace.nn.block import Style
+from ifspace.nn.checks import evaluated
 from ifspace.nn.layers import Geometry
 from ifspace.values import counted, set_fields, whole_number
 

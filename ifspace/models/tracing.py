@@ -53,7 +53,7 @@ from ifspace.models.graph import (
 from ifspace.models.live_maps import LiveMaps
 from ifspace.models.operators import LAYERS, OPERATORS, elementwise, item, keep, move
 from ifspace.nn import RollingPointwiseConv1d, RollingPointwiseConv2d
-from ifspace.nn.checks import first_line, unwrapped, wrong_type
+from ifspace.nn.checks import evaluated, first_line, unwrapped, wrong_type
 from ifspace.values import counted
 
 Image = Tensor | Sequence[int]
@@ -243,19 +243,6 @@ def image_for(model: nn.Module, x: Any) -> Tensor:
     if len(sizes) == 3 and sizes[1] == 1 and is_one_dimensional(model):
         sizes = sizes[0], sizes[2]
     return torch.zeros(1, *sizes, dtype=like.dtype, device=like.device)
-
-
-@contextmanager
-def evaluated(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode inside, without gradients."""
-    in_training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in in_training:
-            module.training = True
 
 
 @contextmanager

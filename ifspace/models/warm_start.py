@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from ifspace.errors import IfspaceError, KernelError, SettingError
 from ifspace.models.least_squares import minimise, norm_squared
 from ifspace.models.projection import Start, kernel_of, project
-from ifspace.models.tracing import evaluated
 from ifspace.nn.block import BlockModule, LastAxisBlock
-from ifspace.nn.checks import check_seed, first_line, wrong_type
+from ifspace.nn.checks import check_seed, evaluated, first_line, wrong_type
 
 # How many numbers of a layer's input and output are kept: 8 MB, and about 64 MB while fitting.
 KEPT: Final = 2**21

@@ -23,10 +23,9 @@ from ifspace.errors import ARGUMENT, SettingError
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.sources import from_source
 from ifspace.models.surgery import Append, modules_of_unit, without_values
-from ifspace.models.tracing import evaluated
 from ifspace.models.warm_start import random_images
 from ifspace.nn import BlockModule
-from ifspace.nn.checks import first_line
+from ifspace.nn.checks import evaluated, first_line
 from ifspace.nn.network import Network, build_network
 from ifspace.storage import read_bytes, reason, replacing
 

@@ -24,7 +24,7 @@ from ifspace.errors import SettingError
 from ifspace.models.channel_groups import Axis, ChannelGroup, Channels
 from ifspace.models.narrowing import ChangedNumber, check_size, count_anew, tensors_of
 from ifspace.models.surgery import PlainStep, copy_of_network
-from ifspace.models.tracing import evaluated
+from ifspace.nn.checks import evaluated
 
 Ints = npt.NDArray[np.int64]
 # How far the outputs of a widened network may be from those before, over the greatest of them.

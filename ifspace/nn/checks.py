@@ -1,5 +1,7 @@
 """Checks of the values that torch code is called with: types, devices, dtypes, seeds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -50,6 +52,19 @@ def has_hooks(module: nn.Module) -> bool:
         or module._backward_hooks
         or module._backward_pre_hooks
     )
+
+
+@contextmanager
+def evaluated(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode inside, without gradients."""
+    in_training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part in in_training:
+            part.training = True
 
 
 def unwrapped(module: Any) -> Any:

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-import torch
 from torch import Tensor, nn
 
+from ifspace.kernels.tensors import check_tensors
 from ifspace.kernels.thin import explain_thin_conv2d
 from ifspace.nn.block import ChainModule
+from ifspace.nn.checks import evaluated, unwrapped, wrong_type
 from ifspace.nn.layers import RollingPointwiseConv2d, is_simple
 
 TORCH: Final = "torch's convolution"
@@ -16,14 +17,22 @@ TORCH: Final = "torch's convolution"
 def explain(module: nn.Module, x: Tensor) -> str:
     """Return for each convolution of a module which way computes it for inference, and why.
 
-    The module is called with x. Lines are in the order of the calls; a fused block calls no layer.
-    The times are those that the cost model expects on one thread.
+    The module is called with x, in evaluation mode. Lines are in the order of the calls; a fused
+    block calls no layer. The times are those that the cost model expects on one thread.
 
+    >>> import torch
     >>> from ifspace.nn import build
     >>> text = explain(build("DW+GPW(16)", 64), torch.ones(1, 64, 28, 28))
     >>> [line.split(" (")[0] for line in text.splitlines()]
     ['layer0: compiled', 'layer1: compiled']
+
+    Raises: SettingError for a value that is no module, KernelError for an x that is no tensor, and
+        what the module raises.
     """
+    module = unwrapped(module)
+    if not isinstance(module, nn.Module):
+        raise wrong_type("module", module, "a torch.nn.Module", "make one with build")
+    check_tensors({"x": x})
     lines: list[str] = []
 
     def note(name: str, is_thin: bool) -> Callable[..., None]:
@@ -40,7 +49,7 @@ def explain(module: nn.Module, x: Tensor) -> str:
         if isinstance(part, nn.Conv1d | nn.Conv2d | RollingPointwiseConv2d)
     ]
     try:
-        with torch.no_grad():
+        with evaluated(module):
             module(x)
     finally:
         for handle in handles:

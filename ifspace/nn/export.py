@@ -18,7 +18,7 @@ from ifspace.errors import DeviceError, IfspaceError, KernelError, OutputError, 
 from ifspace.kernels.chain.operator import decompositions as chain_decompositions
 from ifspace.kernels.rpw.operator import decompositions as rpw_decompositions
 from ifspace.nn.block import BlockModule
-from ifspace.nn.checks import first_line, unwrapped, wrong_type
+from ifspace.nn.checks import evaluated, first_line, unwrapped, wrong_type
 from ifspace.storage import replacing
 
 _NEEDED = ("onnx", "onnxscript")
@@ -127,7 +127,7 @@ def exported(
     # torch.export would take a batch size of one for a constant.
     batch = torch.cat([example, example]) if open_batch and example.shape[0] < 2 else example
     sizes = ({0: torch.export.Dim("batch")},) if open_batch else None
-    with _evaluated(module), torch.no_grad(), _without_noise():
+    with evaluated(module), _without_noise():
         try:
             module(batch[:2])  # its errors are clearer than those with a symbolic batch size
             # Decomposed while it is traced: `run_decompositions` would trace the program again.
@@ -175,17 +175,6 @@ def _check_arguments(module: Any, example: Any, path: Any) -> None:
             remedy="build the module there",
             argument="module",
         )
-
-
-@contextmanager
-def _evaluated(module: nn.Module) -> Iterator[None]:
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ifspace.block import Layer, SizedLayer
-from ifspace.errors import BlockError, IfspaceError, KernelError
+from ifspace.errors import BlockError, IfspaceError, KernelError, SettingError
 from ifspace.kernels.thin import thin_conv2d
 from ifspace.kinds import KINDS
 from ifspace.nn import (
@@ -317,3 +317,17 @@ def test_a_module_explains_which_way_computes_its_layers():
     assert double.startswith("forward: dense (the compiled loops do not compute it)")
     with pytest.raises(KernelError, match="L"):
         layer.explain(x)
+
+
+def test_an_explanation_is_of_inference_and_changes_nothing():
+    block = build("DW+GPW(4)", 16, style="mobilenet")
+    before = copy.deepcopy(block.state_dict())
+    assert explain(block, torch.randn(1, 16, 1, 1)).count("layer") == 2  # too few for training
+    assert block.training
+    assert block.layer0_bn.training
+    for name, tensor in block.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    with pytest.raises(SettingError, match="wrong module: got int"):
+        explain(3, torch.randn(1, 16, 1, 1))
+    with pytest.raises(KernelError, match="x is no tensor: got int"):
+        explain(block, 3)
