@@ -1488,10 +1488,12 @@ OUTERS: Final = tuple(
 )
 MOST_OUTER: Final = max(loop.filters for loop in OUTERS)
 
-# Words of a block of outer products: where its sums lie, which of `OUTERS` computes it, the first
-# channel of x, and the place of each filter in the gradient.
-OUTER_SUMS, OUTER_LOOP, OUTER_X, OUTER_GRAD = range(4)
-OUTER_WORDS: Final = OUTER_GRAD + MOST_OUTER
+# Words of a block of outer products: which of `OUTERS` computes it, the first channel of x, whether
+# its sums are in the result and not in memory; of each filter its place in the gradient, and where
+# its sums lie.
+OUTER_LOOP, OUTER_X, OUTER_IN_RESULT, OUTER_GRAD = range(4)
+OUTER_SUMS: Final = OUTER_GRAD + MOST_OUTER
+OUTER_WORDS: Final = OUTER_SUMS + MOST_OUTER
 
 # Words of a piece of the gradient: where its sums and its weights lie, up to `LANES` of them.
 PIECE_SUMS, PIECE_OUTPUT, PIECE_COUNT = range(3)
@@ -1532,18 +1534,24 @@ def _outer_loop(builder: Any, arguments: Any, loop: Outer) -> None:
         return vector
 
     filters, vectors = range(loop.filters), range(loop.vectors)
-    x, sums = place(x, OUTER_X), place(sums, OUTER_SUMS)
+
+    def vectors_of(filter_index: int) -> Iterator[tuple[Any, Any]]:
+        """Yield the sums of a filter with the places where they are kept."""
+        own = place(sums, OUTER_SUMS + filter_index)
+        for j in vectors:
+            yield totals[filter_index][j], pointer(own, integer(j * loop.lanes))
+
+    x = place(x, OUTER_X)
     grads = [place(grad, OUTER_GRAD + i) for i in filters]
     totals = [[slot(builder, kind) for _ in vectors] for _ in filters]
-    flat = [total for row in totals for total in row]
     is_first = builder.icmp_signed("!=", first, integer(0))
     with builder.if_else(is_first) as (then, otherwise):
         with then:
-            for total in flat:
+            for total in (total for row in totals for total in row):
                 builder.store(ir.Constant(kind, [0.0] * loop.lanes), total)
         with otherwise:
-            for number, total in enumerate(flat):
-                builder.store(load(sums, integer(number * loop.lanes)), total)
+            for total, kept in (pair for i in filters for pair in vectors_of(i)):
+                builder.store(builder.load(kept, align=4), total)
     with _rolled_range(builder, pixels) as turn:
         x_at, grad_at = builder.mul(turn.index, x_row), builder.mul(turn.index, grad_row)
         reads = [load(x, builder.add(x_at, integer(j * loop.lanes))) for j in vectors]
@@ -1552,8 +1560,8 @@ def _outer_loop(builder: Any, arguments: Any, loop: Outer) -> None:
             for j in vectors:
                 total = builder.load(totals[i][j])
                 builder.store(_call(builder, "fmuladd", factor, reads[j], total), totals[i][j])
-    for number, total in enumerate(flat):
-        builder.store(builder.load(total), pointer(sums, integer(number * loop.lanes))).align = 4
+    for total, kept in (pair for i in filters for pair in vectors_of(i)):
+        builder.store(builder.load(total), kept, align=4)
 
 
 @Piece
@@ -1568,11 +1576,12 @@ def run_outer(builder: Any, *arguments: Any) -> None:
 
 
 @Entry
-def run_outer_products(x, grad, sums, scratch, plan, pixels, kind, begin, end):
+def run_outer_products(x, grad, output, sums, scratch, plan, pixels, kind, begin, end):
     """Compute the sums of the works `begin` to `end` of a gradient by the weights.
 
-    `x` [pixels, C_in], `grad` [pixels, C_out]: of a kind; `sums`: those of all parts of the pixels;
-    `scratch`: memory of this thread for a chunk of both as floats; `plan`: words.
+    `x` [pixels, C_in], `grad` [pixels, C_out]: of a kind; `output`: the result; `sums`: those of
+    all parts of the pixels that are not in it; `scratch`: memory of this thread for a chunk of both
+    as floats; `plan`: words.
     """
     c_in, c_out = word_at(plan, OUTER_C_IN), word_at(plan, OUTER_C_OUT)
     units, parts = word_at(plan, OUTER_UNITS), word_at(plan, OUTER_PARTS)
@@ -1598,7 +1607,8 @@ def run_outer_products(x, grad, sums, scratch, plan, pixels, kind, begin, end):
             for index in range(blocks):
                 block = word_at(plan, OUTER_BLOCKS) + 8 * OUTER_WORDS * (first_block + index)
                 is_first = pixel == first_pixel
-                run_outer(x_at, grad_at, own, block, c_in, c_out, count, is_first)
+                target = output if word_at(block, OUTER_IN_RESULT) > 0 else own
+                run_outer(x_at, grad_at, target, block, c_in, c_out, count, is_first)
                 share = ahead * index // blocks
                 more = ahead * (index + 1) // blocks - share
                 prefetch(x_next + 4 * c_in * share, 4 * c_in * more)

@@ -7,7 +7,8 @@ The products of a pixel's results with its channels are added up in vectors of a
 
 The pixels are cut into parts and the blocks into units, whose numbers depend on the sizes alone;
 threads share them, and the sums of all parts are added in one order. So the bits are the same for
-any number of threads. What is added for channels that a filter does not read is dropped.
+any number of threads. What is added for channels that a filter does not read is dropped; where the
+filters of a block read all of its channels, and there is one part, the sums stand in the gradient.
 """
 
 from collections.abc import Iterator, Sequence
@@ -80,21 +81,23 @@ def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
     scratch = 0 if kind == loops.FLOAT32 else plan.scratch
     memory = scratch_memory(plan.sums + threads * scratch)
     sums, holds = memory.data_ptr(), (x, grad, memory, output, plan)
-    pointers = x.data_ptr(), grad.data_ptr(), sums, sums + 4 * plan.sums
+    pointers = x.data_ptr(), grad.data_ptr(), output.data_ptr(), sums, sums + 4 * plan.sums
     arguments = (*pointers, plan.address, pixels, kind)
     run_parts(loops.run_outer_products, arguments, plan.works, threads, 4 * scratch, holds)
-    threads = 1 if plan.sums < SHARED_WORK else threads
-    places = (sums, output.data_ptr(), plan.address)
-    run_parts(loops.add_parts, places, plan.pieces, threads, 0, holds)
+    if plan.pieces:
+        threads = 1 if plan.sums < SHARED_WORK else threads
+        places = (sums, output.data_ptr(), plan.address)
+        run_parts(loops.add_parts, places, plan.pieces, threads, 0, holds)
     return output
 
 
 @lru_cache(maxsize=512)
 def outer_plan(stage: Stage, pixels: int) -> OuterPlan:
     """Return the plan of a stage for a number of pixels."""
-    layout = _layout(stage)
+    most = MOST_SUMS // _layout(stage, in_result=False).floats
+    parts = max(1, min(WORKS, pixels // PART_PIXELS, most))
+    layout = _layout(stage, in_result=parts == 1)
     costs, floats = np.cumsum(layout.costs), layout.floats
-    parts = max(1, min(WORKS, pixels // PART_PIXELS, MOST_SUMS // floats))
     units = min(-(-WORKS // parts), len(costs))
     ends = np.searchsorted(costs, np.arange(1, units) * (costs[-1] / units))
     first_blocks = np.array([0, *ends, len(costs)], dtype=np.int64)
@@ -145,26 +148,34 @@ class _Run(NamedTuple):
 
 
 @lru_cache(maxsize=512)
-def _layout(stage: Stage) -> _Layout:
+def _layout(stage: Stage, in_result: bool) -> _Layout:
+    """Return the layout; `in_result`: sums of channels that are all read stand in the gradient."""
     floats = 0
     blocks, pieces, costs = [], [], []
     for runs, spans in _shares(stage):
+        done = 0  # the channels up to which blocks have the sums of these runs
         for number, start in spans:
             loop = OUTERS[number]
-            width = loop.vectors * loop.lanes
+            end = start + loop.vectors * loop.lanes
+            are_all_read = all(run.begin <= start and end <= run.end for run in runs)
+            is_in_result = in_result and are_all_read and done <= start
             block = np.zeros(loops.OUTER_WORDS, dtype=np.int64)
-            block[loops.OUTER_SUMS], block[loops.OUTER_LOOP] = floats, number
-            block[loops.OUTER_X] = start
+            block[loops.OUTER_LOOP], block[loops.OUTER_X] = number, start
+            block[loops.OUTER_IN_RESULT] = is_in_result
             for index, run in enumerate(runs):
                 block[loops.OUTER_GRAD + index] = run.filter
-                end = min(run.end, start + width)
-                for begin in range(max(run.begin, start), end, LANES):
-                    count = min(LANES, end - begin)
-                    pieces.append((floats + begin - start, run.weight + begin, count))
-                floats += width
+                block[loops.OUTER_SUMS + index] = run.weight + start if is_in_result else floats
+                if not is_in_result:
+                    last = min(run.end, end)
+                    for begin in range(max(run.begin, start), last, LANES):
+                        count = min(LANES, last - begin)
+                        pieces.append((floats + begin - start, run.weight + begin, count))
+                    floats += end - start
             blocks.append(block)
             costs.append(_cost_of(number))
-    return _Layout(np.stack(blocks), np.array(pieces, dtype=np.int64), floats, costs)
+            done = end
+    words = np.array(pieces, dtype=np.int64).reshape(-1, loops.PIECE_WORDS)
+    return _Layout(np.stack(blocks), words, floats, costs)
 
 
 def _shares(stage: Stage) -> list[tuple[list[_Run], list[tuple[int, int]]]]:
