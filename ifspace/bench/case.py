@@ -277,14 +277,14 @@ class BlockCandidate:
         return held * conditions.torch_dtype.itemsize
 
     def rpw_plans(self, conditions: Conditions) -> "tuple[Plan, ...]":
-        """Return how the CPU kernel runs each rolling layer: it depends on the pixels."""
+        """Return how the CPU kernel runs each rolling layer, by pixels and type."""
         if conditions.device.type != "cpu":
             return ()
         from ifspace.kernels.rpw.cpu import plan_for
 
-        channels_last = conditions.layout == LAYOUTS[0]
+        channels_last, dtype = conditions.layout == LAYOUTS[0], conditions.torch_dtype
         return tuple(
-            plan_for(windows_of_layer(layer), self.batch * side**2, channels_last)
+            plan_for(windows_of_layer(layer), self.batch * side**2, channels_last, dtype)
             for layer, side in zip(self.sized.layers, self.sides[1:], strict=True)
             if is_rolling(layer)
         )

@@ -1,10 +1,11 @@
 """The latency model: a block's time is a sum over the operations, bytes and launches of each kind.
 
 Operations are those that are carried out, where that is known to be more than the layer needs:
-groups of few channels fill a vector's lanes in part, and a rolling pointwise convolution runs on a
-CPU as a dense one or in tiles with zeros between. The coefficients, none negative, are those with
-the least squared relative error on measured blocks; they hold for one device, type, layout, number
-of threads and batch. A table of measured and predicted latencies is what `ifspace layout` reads.
+groups of few channels fill a vector's lanes in part, and a rolling pointwise convolution that the
+compiled loops of a CPU do not compute is a dense one, or tiles with zeros between. The
+coefficients, none negative, are those with the least squared relative error on measured blocks;
+they hold for one device, type, layout, number of threads and batch. A table of measured and
+predicted latencies is what `ifspace layout` reads.
 """
 
 from collections import Counter
@@ -75,7 +76,7 @@ def features(candidate: BlockCandidate, conditions: Conditions) -> Features:
         pixels_in, pixels_out = candidate.batch * side_in**2, candidate.batch * side_out**2
         moved = itemsize * (pixels_in * layer.c_in + pixels_out * layer.c_out + layer.params)
         if is_rolling(layer) and conditions.device.type == "cpu":
-            counts.update(_rolling_on_cpu(layer, pixels_out, moved, itemsize, conditions.layout))
+            counts.update(_rolling_on_cpu(layer, pixels_out, moved, conditions))
             continue
         kind = kind_of_run(layer).symbol
         counts.update({f"{kind} {BYTES}": moved, f"{kind} {LAUNCHES}": 1})
@@ -94,11 +95,11 @@ def _whole_vectors(channels: int) -> int:
 
 
 def _rolling_on_cpu(
-    layer: SizedLayer, pixels: int, moved: int, itemsize: int, layout: str
+    layer: SizedLayer, pixels: int, moved: int, conditions: Conditions
 ) -> dict[str, int]:
     """Return the features of a rolling pointwise convolution by `ifspace.kernels.rpw.cpu`."""
-    windows = windows_of_layer(layer)
-    tiles = plan_for(windows, pixels, layout == LAYOUTS[0]).forward
+    windows, dtype = windows_of_layer(layer), conditions.torch_dtype
+    tiles = plan_for(windows, pixels, conditions.layout == LAYOUTS[0], dtype).forward
     if tiles < 0:
         feature, macs = f"{layer.conv.symbol} {WAYS[tiles]}", layer.c_out * layer.fan_in
     elif not tiles:
@@ -106,7 +107,7 @@ def _rolling_on_cpu(
     else:
         slices = band_of(windows).tile_channels(tiles)
         feature, macs = f"{layer.conv.symbol} tiled", layer.c_out * slices.width
-        moved += 0 if slices.is_ring else itemsize * pixels * slices.channels
+        moved += 0 if slices.is_ring else dtype.itemsize * pixels * slices.channels
     return {
         f"{feature} {OPERATIONS}": 2 * macs * pixels,
         f"{feature} {BYTES}": moved,

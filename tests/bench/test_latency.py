@@ -9,6 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.bench import latency
 from ifspace.bench.latency import ALONE, MODEL, Errors, FittedModel, LatencyModel, features
+from ifspace.kernels import costs
+from ifspace.kernels.rpw import cpu
 from ifspace.kernels.rpw.cpu import plan_for, tiles_for
 from ifspace.kernels.windows import windows_of
 
@@ -56,10 +58,26 @@ def test_rolling_layers_are_counted_as_they_are_run(block, here, monkeypatch) ->
     small = features(block("RPW(4,0)"), here)
     # Compiled loops multiply no zeros, a dense convolution does.
     assert small["RPW compiled operations"] == 2 * 72 * 16 * 4
-    monkeypatch.setattr(latency, "plan_for", tiles_for)
+    monkeypatch.setattr(latency, "plan_for", lambda *sizes: tiles_for(*sizes[:3]))
     assert features(block("RPW(4,0)"), here)["RPW dense operations"] == 2 * 72 * 16 * 16
     on_card = features(block("RPW(4,0)"), replace(here, device=torch.device("cuda")))
     assert on_card["RPW operations"] == 2 * 72 * 16 * 4
+
+
+def test_rolling_layers_are_run_by_the_plan_for_their_type(block, here, monkeypatch) -> None:
+    def choices(*sizes: object) -> dict[str, costs.Choice]:
+        way = costs.DENSE if sizes[-1] is torch.bfloat16 else costs.COMPILED
+        return dict.fromkeys(costs.FUNCTIONS, costs.Choice(way, (), "a machine"))
+
+    monkeypatch.setattr(cpu, "choices", choices)
+    plan_for.cache_clear()
+    try:
+        for dtype, way in (("fp32", "compiled"), ("bf16", "dense")):
+            candidate, conditions = block("RPW(4,0)"), replace(here, dtype=dtype)
+            assert f"RPW {way} operations" in features(candidate, conditions)
+            assert [plan.text("forward") for plan in candidate.rpw_plans(conditions)] == [way]
+    finally:
+        plan_for.cache_clear()
 
 
 def test_a_blocked_layer_is_counted_as_it_is_run(block, here) -> None:
