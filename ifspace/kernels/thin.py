@@ -14,7 +14,7 @@ from torch.autograd import Function
 from torch.nn.functional import conv2d
 
 from ifspace.kernels import costs
-from ifspace.kernels.chain.engine import layers
+from ifspace.kernels.chain.engine import absence, layers
 from ifspace.kernels.chain.stages import Stage, gradient_of
 from ifspace.kernels.tensors import any_requires_grad, is_channels_last, is_direct, is_watched
 from ifspace.kernels.windows import BLOCKED
@@ -67,7 +67,7 @@ def explain_thin_conv2d(
     """
     stage = _stage_for(x, weight, None, stride, padding, groups, choose=False)
     if stage is None or x.dtype != weight.dtype or layers() is None:
-        return "torch's conv2d: the compiled loops do not compute it"
+        return f"torch's conv2d: {absence()}"
     return "\n".join(
         f"{function}: {_choice(stage, function, x.shape, x.dtype, is_channels_last(x))}"
         for function in costs.FUNCTIONS

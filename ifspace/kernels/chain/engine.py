@@ -38,6 +38,14 @@ def fault() -> str | None:
     return reasons[0]
 
 
+def absence() -> str:
+    """Return why torch computes a layer that the compiled loops cannot, for an explanation."""
+    reason = fault()
+    if reason is None:
+        return "the compiled loops do not compute it"
+    return f"LLVM does not work here ({reason})"
+
+
 def _fault_here() -> str | None:
     try:
         from ifspace.kernels.chain import layer

@@ -42,7 +42,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ifspace.kernels import costs
-from ifspace.kernels.chain.engine import layers
+from ifspace.kernels.chain.engine import absence, layers
 from ifspace.kernels.chain.stages import Stage, gradient_of
 from ifspace.kernels.tensors import empty_with_channels, is_channels_last, memory_format
 from ifspace.kernels.windows import BLOCKED, Windows, dense_weight, window_index
@@ -276,11 +276,10 @@ def explain(x: Tensor, windows: Windows) -> str:
     """
     layout, pixels = memory_format(x), x.shape[0] * x.shape[2] * x.shape[3]
     plan, is_last = _plan_for_input(x, windows, layout), layout == torch.channels_last
-    reasons = {}
+    reasons, missing = {}, absence()
     if x.dtype in costs.DTYPES and layers() is not None:
         for function, choice in choices(windows, pixels, is_last, x.dtype).items():
             reasons[function] = choice.reason
-    missing = "the compiled loops do not compute it"
     return "\n".join(
         f"{name}: {plan.text(name)} ({reasons.get(name, missing)})" for name in costs.FUNCTIONS
     )

@@ -15,6 +15,7 @@ from ifspace.kernels import chain
 from ifspace.kernels.chain import engine, layer
 from ifspace.kernels.chain.stages import Stage
 from ifspace.kernels.rpw import cpu
+from ifspace.kernels.thin import explain_thin_conv2d
 from ifspace.kernels.windows import ORDERS, Windows, windows_of
 
 WINDOWS = [
@@ -208,6 +209,9 @@ def test_without_llvm_torch_computes_and_says_so_once(monkeypatch: pytest.Monkey
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             cpu.input_grad(y, weight, windows)
+            thin = explain_thin_conv2d(x, weight[:, :, None, None], groups=4)
+            texts = thin, *cpu.explain(x, windows).splitlines()
+        assert all("LLVM does not work here (" in text for text in texts), texts
     finally:
         engine.fault.cache_clear()
         engine.layers.cache_clear()
