@@ -120,6 +120,7 @@ results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m benchmarks.enumerate --networks
 	$(BIN)/python -m benchmarks.enumerate --front
 	$(BIN)/python -m benchmarks.enumerate --copies
+	$(BIN)/python -m benchmarks.enumerate --estimates
 	$(BIN)/python -m benchmarks.groups
 	$(BIN)/python -m experiments.groups_study
 	$(BIN)/python -m benchmarks.energy
