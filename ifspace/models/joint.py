@@ -665,23 +665,25 @@ class _Tables:
     def _block(self, conv: ReplaceableConv, sized: SizedBlock, kept: Choice) -> Choice | None:
         """Return what a block costs in place of a layer, None if that is more."""
         step = conv.replaced_by(sized)
-        params, macs = step.params, sum(step.macs(*sizes) for sizes in conv.calls)
+        macs = [step.macs(*sizes) for sizes in conv.calls]
         time = self._time(conv, sized.channels, sized.out_channels, sized)
         slower = time is not None and kept.latency_ms is not None and time > kept.latency_ms
-        costs_more = params > kept.params or macs > kept.macs or slower
+        costs_more = step.params > kept.params or sum(macs) > kept.macs or slower
         if costs_more and self.parts_of.planned is None:
             return None
-        value, inner = 0.0, 0
+        inner = 0
         for (height, width), (out_height, out_width) in conv.calls:
             before, after = height * width, out_height * out_width
             strided = next((n for n, x in enumerate(sized.layers) if x.conv.spatial), 0)
             for index, layer in enumerate(sized.layers):
                 pixels = before if index < strided else after
-                value += (layer.params * pixels) ** POWER if layer.params else 0.0
                 inner += layer.c_out * pixels if layer.conv.writes else 0
             inner -= sized.out_channels * after
         more = self._more_live(conv, sized) if self.with_peak else 0
-        return Choice(params, macs, kept.activations + inner, time, value, sized, more)
+        # Its layers are one linear map, as that of the layer: two of them do not count for more.
+        value = sum(amount**POWER for amount in macs)
+        activations = kept.activations + inner
+        return Choice(step.params, sum(macs), activations, time, value, sized, more)
 
     def _more_live(self, conv: ReplaceableConv, sized: SizedBlock) -> int:
         """Return how many elements more are live while a block runs than while the layer did."""

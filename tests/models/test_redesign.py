@@ -1,6 +1,7 @@
 """Widths, depths and blocks of a network together: what comes out is what was planned."""
 
 import json
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,17 @@ def test_it_trains_and_is_saved_loaded_and_exported(
     np.testing.assert_allclose(output, expected.numpy(), rtol=1e-3, atol=1e-4)
     loaded.train()(x).square().sum().backward()
     assert all(parameter.grad is not None for parameter in loaded.parameters())
+
+
+def test_a_block_counts_as_the_one_layer_that_it_replaces() -> None:
+    design = m.redesign(network(), IMAGE, m.Budgets(params="30%"), m.Freedom(widths=False))
+    assert len(design.plan.blocks) > 3
+    graph = m.trace(design.model, IMAGE)
+    macs = Counter({"classifier": graph.macs - sum(layer.macs for layer in graph.layers)})
+    for layer in graph.layers:
+        inside = [name for name in design.plan.blocks if layer.name.startswith(f"{name}.")]
+        macs[inside[0] if inside else layer.name] += layer.macs
+    assert design.plan.after["value"] == pytest.approx(sum(x**0.75 for x in macs.values()))
 
 
 def test_together_is_at_least_as_good_as_widths_alone() -> None:
