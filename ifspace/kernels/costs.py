@@ -171,7 +171,7 @@ def load() -> Costs:
     for path in (*paths, *(PACKAGED if has_512 else PACKAGED[::-1])):
         with suppress(OSError, ValueError, TypeError, AttributeError):
             costs = Costs(**json.loads(path.read_text(encoding="utf-8")))
-            if all(_is_row(row) for row in costs.rows.values()):
+            if all(map(_is_row, costs.rows.values())) and isinstance(costs.widest, dict):
                 return costs
     return Costs("no machine", {}, {})
 

@@ -172,6 +172,8 @@ def test_tensors_of_onednn_take_torchs_convolution() -> None:
         '"widest": {}}',
         '{"machine": "a", "rows": {"float32 nchw pointwise forward compiled": "abcde"}, '
         '"widest": {}}',
+        '{"machine": "a", "rows": {"float32 nchw pointwise forward compiled": [1, 2, 3, 4, 5]}, '
+        '"widest": [256]}',
     ],
 )
 def test_files_without_the_constants_of_this_model_are_passed_over(
