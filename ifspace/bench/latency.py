@@ -29,7 +29,7 @@ from ifspace.bench.case import (
 from ifspace.block import SizedLayer
 from ifspace.kernels.rpw.cpu import WAYS, band_of, plan_for
 from ifspace.latency import COLUMNS as TABLE_COLUMNS
-from ifspace.latency import DECIMALS, MEASURED, MODELLED, SOURCE, Shape
+from ifspace.latency import DECIMALS, FORM, MEASURED, MODELLED, SOURCE, Shape
 from ifspace.measurements import AS_IS, LAYOUTS, ONE_PASS
 from ifspace.nn.block import block_style
 from ifspace.storage import replacing
@@ -286,12 +286,15 @@ def _held_out_errors(
 # The table.
 
 CONDITIONS: Final = "conditions"
-HEADER: Final = (*TABLE_COLUMNS, SOURCE, CONDITIONS)
+# A table that was written before blocks had forms has no column of them: all were as they are.
+EARLIER_HEADER: Final = (*TABLE_COLUMNS, SOURCE, CONDITIONS)
+HEADER: Final = (*TABLE_COLUMNS, FORM, SOURCE, CONDITIONS)
 
 
 class LatencyRows:
     """The rows of a latency table, each case once: as it was first measured, or else predicted.
 
+    A case is a block of a shape, in a form.
     `conditions`: what the rows hold under, beside their columns. `earlier` rows, of the same
     conditions, stay unless there is a new one of the case; a prediction replaces no measurement.
     """
@@ -308,15 +311,16 @@ class LatencyRows:
         self._earlier: dict[tuple[Any, ...], tuple[float, str]] = {}
         for row in earlier:
             numbers = (int(row[name]) for name in TABLE_COLUMNS[1:6])
-            self._earlier[(row["block"], *numbers)] = float(row["latency_ms"]), row[SOURCE]
+            case = row["block"], *numbers, row.get(FORM, AS_IS)
+            self._earlier[case] = float(row["latency_ms"]), row[SOURCE]
 
     def put(self, candidate: BlockCandidate, latency_ms: float | None, source: str) -> None:
-        """Add a latency of a block as it is.
+        """Add a latency of a block in its form.
 
         None for a block with a bottleneck, which the table has no column for.
         """
         sized = candidate.sized
-        if latency_ms is None or sized.bottleneck is not None or candidate.form != AS_IS:
+        if latency_ms is None or sized.bottleneck is not None:
             return
         case = (
             str(sized.block),
@@ -325,6 +329,7 @@ class LatencyRows:
             candidate.side,
             candidate.stride,
             candidate.batch,
+            candidate.form,
         )
         if case not in self._new or (source == MEASURED and self._new[case][1] != MEASURED):
             # A time of nothing is no latency: at least what the table can write.
@@ -346,9 +351,10 @@ class LatencyRows:
         return Table(
             tuple(f">{name}" if name in numbers else f"{name}~" for name in HEADER),
             tuple(
-                (*case, self._device, self._dtype, f"{ms:.{DECIMALS}f}", source, self._conditions)
-                for case, (ms, source) in sorted(
-                    rows.items(), key=lambda row: row[1][1] != MEASURED
+                (*case, self._device, self._dtype, f"{ms:.{DECIMALS}f}", form, *how)
+                for (*case, form), (ms, *how) in sorted(
+                    ((case, (*row, self._conditions)) for case, row in rows.items()),
+                    key=lambda row: row[1][1] != MEASURED,
                 )
             ),
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ifspace.bench.case import BlockCandidate, Conditions
-from ifspace.bench.latency import CONDITIONS, HEADER, LatencyRows
+from ifspace.bench.latency import CONDITIONS, EARLIER_HEADER, HEADER, LatencyRows
 from ifspace.bench.record import Provenance
 from ifspace.bench.session import BlockBench
 from ifspace.catalogue import Catalogue, load, save
@@ -254,7 +254,7 @@ def _read_latencies(path: Path) -> tuple[Mapping[str, str], ...]:
         table = read_csv(path)
     except SettingError as error:
         raise _foreign(path, str(error)) from None
-    if table.columns != HEADER:
+    if table.columns not in (HEADER, EARLIER_HEADER):
         raise _foreign(path, "other columns")
     return tuple(row for _, row in table.rows)
 

@@ -492,16 +492,18 @@ class BlockBench:
     def elsewhere(self) -> Iterator[BlockCandidate]:
         """Yield designs and baselines at the shapes to predict, groups solved again.
 
-        `unfit` counts those that do not fit there.
+        Each is there in all of its forms. `unfit` counts those that do not fit there.
         """
         settings = self.settings
         for shape in settings.predict:
             named = baselines_at(find_baselines(settings.baselines), shape)
-            yield from named.candidates
+            for candidate in named.candidates:
+                yield from self.in_forms(candidate)
             self.unfit[shape] = len(named.left_out)
             for design in self.designs:
                 try:
-                    yield reshaped(design, self.catalogue, shape, settings.by)
+                    candidate = reshaped(design, self.catalogue, shape, settings.by)
+                    yield from self.in_forms(candidate)
                 except IfspaceError:
                     self.unfit[shape] += 1
 

@@ -19,6 +19,7 @@ from ifspace.bench.rows import Measurements
 from ifspace.bench.session import BenchSettings, BlockBench
 from ifspace.errors import OutputError, SettingError
 from ifspace.latency import MEASURED, MODELLED, read_latency
+from ifspace.measurements import AS_IS
 from ifspace.nn import build
 
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
@@ -154,6 +155,36 @@ def test_latencies_of_earlier_runs_stay_under_the_same_conditions(block, tmp_pat
         "CONV": 3.0,
         "DW+PW": 7.0,
     }
+
+
+def test_a_block_has_a_row_for_each_form_of_which_the_fastest_counts(block, tmp_path: Path) -> None:
+    path = tmp_path / "latency.csv"
+    rows = LatencyRows("cpu-test", "fp32", "plain")
+    for text, ms, form in (("PW", 3.0, AS_IS), ("PW", 2.0, "fused"), ("DW", 1.0, AS_IS)):
+        rows.put(replace(block(text), form=form), ms, MEASURED)
+    rows.put(replace(block("PW"), form="fused"), 9.0, MODELLED)
+    rows.put(replace(block("DW"), form="fused"), 5.0, MODELLED)
+    rows.write(path)
+    table = read_latency(path)
+    found = [table.find(block(text).sized, 6) for text in ("PW", "DW")]
+    assert [(float(x.ms), x.form) for x in found if x] == [(2.0, "fused"), (1.0, AS_IS)]
+    # Later runs keep them, and so they keep those of a table without the column.
+    with path.open(newline="") as file:
+        kept = list(csv.DictReader(file))
+    assert [(row["block"], row["form"], row["source"]) for row in kept] == [
+        ("PW", AS_IS, MEASURED),
+        ("PW", "fused", MEASURED),
+        ("DW", AS_IS, MEASURED),
+        ("DW", "fused", MODELLED),
+    ]
+    for row in kept:
+        if row["form"] == AS_IS:
+            del row["form"]
+    again = LatencyRows("cpu-test", "fp32", "plain", kept)
+    again.put(block("CONV"), 4.0, MEASURED)
+    again.write(path)
+    assert read_latency(path).find(block("PW").sized, 6) == found[0]
+    assert len(again.table.rows) == 5
 
 
 @pytest.mark.parametrize(
