@@ -2,8 +2,9 @@
 
 The machine code is kept in NUMBA_CACHE_DIR, as that of the package's other compiled functions, else
 beside the source or in the user's cache folder, in a file whose name is a key of all that it
-depends on: the source, the versions and the processor. A folder that cannot be written to, or a
-damaged file, costs the time to compile again, nothing else.
+depends on: the source, the versions and the processor. It is read there also where nothing can be
+written. No folder that can be written to, or a damaged file, costs the time to compile again,
+nothing else.
 """
 
 import logging
@@ -14,9 +15,10 @@ from contextlib import suppress
 from ctypes import CFUNCTYPE, c_void_p, cast
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryFile
+from tempfile import TemporaryFile
 from threading import RLock
 from typing import Any, Final
+from uuid import uuid4
 
 import llvmlite
 from llvmlite import binding as llvm
@@ -80,12 +82,15 @@ class Entry(Function):
                 llvm.initialize_native_target()
                 llvm.initialize_native_asmprinter()
                 _load_half_precision()
-                path = self._path()
-                self._code = (path and _read(path)) or self._compile(path)
+                name, folders = self._file_name(), _folders(Path(self.source))
+                kept = (_read(folder / name) for folder in folders if name)
+                self._code = next(filter(None, kept), None) or self._compile(folders, name)
         return self._code
 
-    def _compile(self, path: Path | None) -> Callable[[int], None]:
+    def _compile(self, folders: Sequence[Path], name: str | None) -> Callable[[int], None]:
         """Compile the function, and keep its machine code in a file if possible."""
+        folder = _writable(folders) if name else None
+        path = folder / name if folder and name else None
         often = (
             f" in every process, for no folder takes it ({REMEDY})" if path is None else ", once"
         )
@@ -115,11 +120,8 @@ class Entry(Function):
         builder.getModulePassManager().run(module, builder)
         return module
 
-    def _path(self) -> Path | None:
-        """Return the file of the machine code, or None without a folder that can be written to."""
-        folder = _folder(Path(self.source))
-        if folder is None:
-            return None
+    def _file_name(self) -> str | None:
+        """Return the name of the file of machine code, or None without the source."""
         try:
             files = self.source, __file__, translation.__file__
             sources = [Path(file).read_bytes() for file in files]
@@ -127,7 +129,7 @@ class Entry(Function):
             return None
         versions = sys.version_info[:2], llvmlite.__version__, processor()
         key = sha256(b"\0".join((*sources, repr(versions).encode()))).hexdigest()
-        return Path(folder, f"{self.name}-{key[:DIGEST]}.o")
+        return f"{self.name}-{key[:DIGEST]}.o"
 
 
 def target_machine() -> Any:
@@ -147,12 +149,16 @@ def processor() -> tuple[str, str, str]:
     return llvm.get_process_triple(), name, features
 
 
-def _folder(source: Path) -> Path | None:
-    """Return the folder of machine code: the first that can be written to, or None."""
-    user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folders = [source.parent / "__pycache__", Path(user, "ifspace")]
+def _folders(source: Path) -> list[Path]:
+    """Return the folders where machine code may be, the first choice first."""
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
-        folders = [Path(chosen, "ifspace")]
+        return [Path(chosen, "ifspace")]
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [source.parent / "__pycache__", Path(user, "ifspace")]
+
+
+def _writable(folders: Sequence[Path]) -> Path | None:
+    """Return the first folder that can be written to, or None."""
     for folder in folders:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -235,13 +241,12 @@ def _read(path: Path) -> Callable[[int], None] | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file so that other processes see all of it or nothing."""
+    """Write a file, for all users, so that other processes see all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            file.write(data)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    temporary = path.with_name(f"{path.name}.{uuid4().hex}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from llvmlite import binding as llvm
 
-from ifspace.kernels.chain import loops
+from ifspace.kernels.chain import compiled, loops
 from ifspace.kernels.chain.compiled import Entry
 from ifspace.kernels.chain.loops import LANES
 from ifspace.kernels.chain.translation import INT64, Function, Piece, Translation
@@ -115,6 +116,25 @@ def test_a_damaged_file_is_compiled_anew(
     }
     path.write_bytes(damaged[damage])
     assert use(caplog) == [f"ifspace: {path} is damaged", COMPILES]
+    assert use(caplog) == []
+
+
+def test_code_is_read_where_nothing_can_be_written(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a read-only image, whose code another user compiled."""
+    before = os.umask(0o022)
+    try:
+        assert use(caplog) == [COMPILES]
+    finally:
+        os.umask(before)
+    (path,) = folder.rglob("clear-*.o")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+    def refuses(**_: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(compiled, "TemporaryFile", refuses)
     assert use(caplog) == []
 
 
