@@ -84,6 +84,8 @@ def _stage_for(
     choose: bool = True,
 ) -> Stage | None:
     """Return the stage that computes a convolution, or None where torch is to."""
+    if not type(stride) is type(padding) is type(groups) is int:  # torch takes pairs and names
+        return None
     shapes = tuple(x.shape), tuple(weight.shape), None if bias is None else tuple(bias.shape)
     key = *shapes, stride, padding, groups, x.dtype, is_channels_last(x), choose
     return _known_stage(*key)

@@ -117,6 +117,9 @@ def test_torch_computes_what_the_loops_do_not_have() -> None:
     ):
         got = thin_conv2d(*arguments, padding=1, groups=4)
         assert torch.equal(got, conv2d(*arguments, padding=1, groups=4))
+    for padding in ((1, 0), [1, 1], "same"):
+        got = thin_conv2d(x, weight, stride=(1, 1), padding=padding, groups=4)
+        assert torch.equal(got, conv2d(x, weight, padding=padding, groups=4))
     with torch.autocast("cpu", torch.bfloat16):
         assert thin_conv2d(x, weight, groups=4).dtype == torch.bfloat16
     with pytest.raises(RuntimeError, match="Given groups=3"):
