@@ -1,11 +1,11 @@
 """Whole blocks in one pass against torch's depthwise and pointwise convolutions, on a CPU.
 
 `python -m benchmarks.fused_blocks` times, in turn, the ten different networks with the fewest
-parameters at each width and the unit of ShuffleNet, fused by `ifspace.nn.fuse` and layer by layer;
-DW+PW of torch in both layouts, of which the faster one counts; and a copy of the input, the least
-that any block has to do. Then whole networks, end to end. It writes `fused-blocks.md` and
-`fused-blocks.csv` into `results/`. Ratios are of the least times of one run. `--quick` takes three
-networks at a width.
+parameters at each width, the unit of ShuffleNet and the blocks that README shows, fused by
+`ifspace.nn.fuse` and layer by layer; DW+PW of torch in both layouts, of which the faster one
+counts; and a copy of the input, the least that any block has to do. Then whole networks, end to
+end. It writes `fused-blocks.md` and `fused-blocks.csv` into `results/`. Ratios are of the least
+times of one run. `--quick` takes three networks at a width.
 """
 
 import argparse
@@ -31,6 +31,14 @@ SIDES: Final = (56, 28, 14)
 BATCHES: Final = (1, 16)
 NETWORKS: Final = 10
 SHUFFLENET: Final = "GPW(4)+SH(4)+DW+GPW(4)"
+# The blocks of README's table, at 64 channels.
+README: Final = (
+    "DW+RPW(16,0)+RPW(16,0)+GPW(16)",
+    "DW+RPW(8,0)+GPW(8)",
+    "DW+RPW(4,0)+GPW(4)",
+    "RPW(2,0)+GC(32)",
+    "RPW(4,0)+GC(16)",
+)
 RIVAL: Final = "DW+PW"
 # A whole network is of this composition, with the fewest parameters at each width.
 COMPOSITION: Final = "DW+RPW+RPW+GPW"
@@ -41,9 +49,13 @@ Row = dict[str, Any]
 
 
 def blocks_at(channels: int, count: int) -> list[str]:
-    """Return the different networks with the fewest parameters, and the unit of ShuffleNet."""
+    """Return the different networks with the fewest parameters, and the unit of ShuffleNet.
+
+    At the width of README's table its blocks too.
+    """
     catalogue = enumerate_designs([EnumerationSetting(channels=channels, max_len=4)])
-    return [*(str(design.block) for design, _ in best(catalogue, limit=count)), SHUFFLENET]
+    blocks = [*(str(design.block) for design, _ in best(catalogue, limit=count)), SHUFFLENET]
+    return [*dict.fromkeys((*blocks, *(README if channels == CHANNELS[0] else ())))]
 
 
 def block_rows(channels: int, blocks: Sequence[str], threads: int) -> Iterator[Row]:
@@ -205,6 +217,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = "python -m benchmarks.fused_blocks" + (" --quick" if options.quick else "")
     first = [row for row in rows if row["block"] == names[row["channels"]][0]]
     unit = [row for row in rows if row["block"] == SHUFFLENET]
+    shown = [
+        row
+        for block in README
+        for row in rows
+        if (row["block"], row["channels"], row["side"]) == (block, CHANNELS[0], SIDES[0])
+    ]
     met = {
         name: sum(row[name] >= goal if name == COPY else row[name] <= goal for row in rows)
         for name, goal in GOALS.items()
@@ -224,6 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _summary(rows, ("threads", "batch", "channels", "side")),
         "## The block with the fewest parameters",
         _table(first),
+        "## The blocks of README's table",
+        _table(shown),
         "## The unit of ShuffleNet",
         _table(unit),
         "## Whole networks, one image",
