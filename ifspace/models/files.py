@@ -129,7 +129,13 @@ def load_edited(
 
     Arguments and errors are those of `load`. The record of a .pt2 program is empty.
     """
-    suffix = files.check_suffix(path, SUFFIXES)
+    suffix = files.check_suffix(path, (*SUFFIXES, SOURCE))
+    if suffix == SOURCE:
+        raise files.unreadable_file(
+            os.fspath(path),
+            "Python source",
+            "import it and call its load(), which needs no ifspace",
+        )
     if suffix == ONNX:
         raise files.unreadable_file(
             os.fspath(path), "an ONNX file", "run it with ONNX Runtime, or load the .safetensors"

@@ -318,6 +318,8 @@ def test_programs_need_an_image_size(tmp_path):
     assert raised.value.argument == "x"
     with pytest.raises(NetworkFileError, match=r"got an ONNX file; .*; run it with ONNX Runtime"):
         load(tmp_path / "net.onnx")
+    with pytest.raises(NetworkFileError, match=r"got Python source; .*; import it and call"):
+        load(tmp_path / "net.py")
 
 
 @pytest.mark.slow
