@@ -71,7 +71,7 @@ def _numbers(plan: Redesign, amounts: Any) -> list[float]:
     return [sign * float(amount) for sign, amount in zip(signs, amounts, strict=False)]
 
 
-def design_text(plan: Redesign | None) -> str:
+def design_text(plan: Redesign | None, is_measured: bool = False) -> str:
     """Return widths, units and blocks as tables with a row for each that changes, and facts."""
     if plan is None or plan.answer.best is None:
         return ""
@@ -87,7 +87,7 @@ def design_text(plan: Redesign | None) -> str:
         names = [unit_name(names) for names in plan.removed]
         gone = f"{len(names)} of {units} that may go{': ' if names else ''}{name_list(names)}"
         pairs.append(("removed units", gone))
-    pairs += _answer_facts(plan)
+    pairs += _answer_facts(plan, is_measured)
     reasons = reason_lines(plan.fixed)
     pairs += [("widths kept" if not n else "", reason) for n, reason in enumerate(reasons)]
     return "\n".join([*filter(None, texts), facts(pairs)])
@@ -107,14 +107,14 @@ def _blocks_text(blocks: Mapping[str, SizedBlock]) -> str:
     return Table(("layer~", "block~", "channels", ">weights", ">least fan-in"), rows).text()
 
 
-def _answer_facts(plan: Redesign) -> list[tuple[str, str]]:
+def _answer_facts(plan: Redesign, is_measured: bool) -> list[tuple[str, str]]:
     """Return how the search ended, what bounds it, and what limits leave."""
     answer, best = plan.answer, plan.answer.best
     assert best is not None
     if plan.is_planned and not plan.limits:
         return []
     if plan.is_planned:
-        return limits_facts(plan.limits, plan.budgets.limits, plan.before, plan.after)
+        return limits_facts(plan.limits, plan.budgets.limits, plan.before, plan.after, is_measured)
     status = "proven: of the widths that were tried nothing is better within the limits"
     if answer.status is not Status.OPTIMAL:
         status = "the best found"
@@ -132,7 +132,10 @@ def _answer_facts(plan: Redesign) -> list[tuple[str, str]]:
     tried, possible = plan.tried
     if tried < possible:
         pairs.append(("tried", f"{tried} of {possible} numbers of channels in the last search"))
-    return [*pairs, *limits_facts(plan.limits, plan.budgets.limits, plan.before, plan.after)]
+    return [
+        *pairs,
+        *limits_facts(plan.limits, plan.budgets.limits, plan.before, plan.after, is_measured),
+    ]
 
 
 def _tie_text(plan: Redesign) -> str:

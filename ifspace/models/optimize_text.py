@@ -272,7 +272,11 @@ class OptimizationReport:
         notes += self._fresh_facts() + _share_facts(optimization)
         totals += "\n" + facts([*notes, *(("gain", note) for note in self._gain_notes())])
         blocks_text = _diff_text(optimization) if self.as_diff else _blocks_text(optimization)
-        others = (widths_text(optimization.widths), design_text(optimization.design))
+        is_measured = optimization.measured is not None
+        others = (
+            widths_text(optimization.widths, is_measured),
+            design_text(optimization.design, is_measured),
+        )
         texts = (self._stages_text(), blocks_text, *others, totals)
         return "\n".join(text for text in texts if text)
 

@@ -72,8 +72,11 @@ def changes_text(widths: Sequence[GroupWidth]) -> str:
     return heading(f"{title}: {counts}") + table.text()
 
 
-def widths_text(plan: Narrowing | None) -> str:
-    """Return the widths as a table with a row for each group that changes, and facts about them."""
+def widths_text(plan: Narrowing | None, is_measured: bool = False) -> str:
+    """Return the widths as a table with a row for each group that changes, and facts about them.
+
+    `is_measured`: a budget of latency is that of the whole network, which the plan does not have.
+    """
     if plan is None or plan.answer.best is None:
         return ""
     if all(width.before == width.after for width in plan.widths):
@@ -97,7 +100,8 @@ def widths_text(plan: Narrowing | None) -> str:
     alike = amounts_text({name: plan.alike[name] for name in ("params", "macs")})
     pairs.append(("alike", f"{alike} with all narrowed alike"))
     limits = best.problem.limits
-    pairs += limits_facts(limits, plan.budgets.limits, plan.before, plan.after)
+    budgets = plan.budgets.limits
+    pairs += limits_facts(limits, budgets, plan.before, plan.after, is_measured)
     return changes_text(plan.widths) + "\n" + facts(pairs)
 
 
@@ -132,16 +136,21 @@ def limits_facts(
     budgets: Mapping[str, Any],
     before: Mapping[str, Any],
     after: Mapping[str, Any],
+    is_measured: bool = False,
 ) -> list[tuple[str, str]]:
     """Return the limits beside the budgets, why they hold, and what a plan leaves of all.
 
-    An amount without a budget has at most 9/10 of what narrowing alike leaves, or what it has now.
+    An amount without a budget has at most 9/10 of what narrowing alike leaves, or what it has now;
+    but what the narrowest widths have is always allowed. What is left of a latency that was
+    measured is not told: its budget is that of the whole network, the limit that of its layers.
     """
     others = {name: x for name, x in limits.items() if name not in budgets and name in after}
     as_now = {name: x for name, x in others.items() if x >= before[name]}
     less = {name: x for name, x in others.items() if name not in as_now}
-    lines = [f"also {amounts_text(less)}: 9/10 of all widths narrowed alike"]
+    why = "9/10 of all widths narrowed alike, or what the narrowest have"
+    lines = [f"also {amounts_text(less)}: {why}"]
     lines = lines * bool(less) + [f"also {amounts_text(as_now)}: no more than now"] * bool(as_now)
     pairs = [("" if number else "limits", line) for number, line in enumerate(lines)]
-    left = {name: limit - after[name] for name, limit in limits.items() if name in after}
-    return [*pairs, ("left over", amounts_text(left))]
+    untold = {"latency_ms"} if is_measured and "latency_ms" in budgets else set()
+    left = {name: x - after[name] for name, x in limits.items() if name in {*after} - untold}
+    return [*pairs, ("left over", amounts_text(left))] if left else pairs

@@ -471,6 +471,12 @@ def test_widths_are_timed_here(
         assert after <= 0.6 * before
         assert report["measured"]["predicted_ms"] == pytest.approx([40, 40 * after / before])
         assert report["measured"]["measured_ms"] == [40, 30]
+    for way in ("--widths-only", "--joint"):
+        # The limit is of the layers, the budget of the network: nothing says what is left of both.
+        text = run(*COMMAND, way, "--latency", "60%", "--measure").out
+        left = [line for line in text.splitlines() if line.startswith("left over")]
+        assert left
+        assert "milliseconds" not in left[0]
 
 
 def test_a_network_that_misses_its_latency_is_planned_again(
