@@ -310,7 +310,14 @@ def test_a_module_explains_which_way_computes_its_layers():
     ]
     assert all("compiled (compiled " in line and "constants of" in line for line in lines[:3])
     assert lines[3] == "1: torch's convolution"
-    assert "one pass" in explain(fuse(block), x)
+    assert explain(fuse(block), x) == "one pass, 3 convolutions"
+    parts = nn.Sequential(block, nn.Conv2d(64, 64, 7), build("DW+PW", 64)).eval()
+    assert explain(nn.Sequential(fuse(parts), nn.Conv2d(64, 8, 1)), x).splitlines() == [
+        "0.0: one pass, 3 convolutions",
+        "0.1: torch's convolution",
+        "0.2: one pass, 2 convolutions",
+        "1: torch's convolution",
+    ]
     layer = RollingPointwiseConv1d(64, 64, 16, 0.5)
     assert layer.explain(x[:, :, 0]).startswith("forward: compiled (compiled ")
     double = layer.double().explain(x[:, :, 0].double())
