@@ -166,8 +166,8 @@ def test_a_block_has_a_row_for_each_form_of_which_the_fastest_counts(block, tmp_
     rows.put(replace(block("DW"), form="fused"), 5.0, MODELLED)
     rows.write(path)
     table = read_latency(path)
-    found = [table.find(block(text).sized, 6) for text in ("PW", "DW")]
-    assert [(float(x.ms), x.form) for x in found if x] == [(2.0, "fused"), (1.0, AS_IS)]
+    latencies = [table.find(block(text).sized, 6) for text in ("PW", "DW")]
+    assert [(float(x.ms), x.form) for x in latencies if x] == [(2.0, "fused"), (1.0, AS_IS)]
     # Later runs keep them, and so they keep those of a table without the column.
     with path.open(newline="") as file:
         kept = list(csv.DictReader(file))
@@ -183,7 +183,7 @@ def test_a_block_has_a_row_for_each_form_of_which_the_fastest_counts(block, tmp_
     again = LatencyRows("cpu-test", "fp32", "plain", kept)
     again.put(block("CONV"), 4.0, MEASURED)
     again.write(path)
-    assert read_latency(path).find(block("PW").sized, 6) == found[0]
+    assert read_latency(path).find(block("PW").sized, 6) == latencies[0]
     assert len(again.table.rows) == 5
 
 
