@@ -1,5 +1,6 @@
 """The front: against brute force as sets, with its counts, and its numbers at 64 channels."""
 
+import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -104,13 +105,12 @@ def test_the_front_at_64_channels(at_64: tuple[Design, ...]) -> None:
     )
 
 
+ROW = r"^\| `([^`]+)`[^|]*\| ([0-9,]+) \| (\d+) \| (\d+) \| (\d+) \| ([0-9.]+) \|$"
+
+
 def test_the_front_in_the_readme_is_that_of_the_results(at_64: tuple[Design, ...]) -> None:
-    rows = re.findall(
-        r"^\| `([^`]+)`[^|]*\| ([0-9,]+) \| (\d+) \| (\d+) \| (\d+) \|$",
-        (ROOT / "README.md").read_text(),
-        flags=re.MULTILINE,
-    )
-    shown = {(block, *(int(cell.replace(",", "")) for cell in cells)) for block, *cells in rows}
+    rows = re.findall(ROW, (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    shown = {(block, *(int(cell.replace(",", "")) for cell in cells)) for block, *cells, _ in rows}
     recorded = load(ROOT / "results" / "front-64.parquet").designs
     for designs in (at_64, recorded):
         networks = [design for design, _ in front_networks(designs)]
@@ -120,6 +120,20 @@ def test_the_front_in_the_readme_is_that_of_the_results(at_64: tuple[Design, ...
         }
         assert shown <= front
         assert {row[1:] for row in shown} == {row[1:] for row in front}
+
+
+def test_the_times_in_the_readme_are_those_of_the_results() -> None:
+    setting = {"threads": "2", "batch": "16", "channels": "64", "side": "56"}
+    with (ROOT / "results" / "fused-blocks.csv").open(newline="") as table:
+        measured = {
+            row["block"]: float(row["of DW+PW"])
+            for row in csv.DictReader(table)
+            if setting.items() <= row.items()
+        }
+    rows = re.findall(ROW, (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert len(rows) == 6
+    for block, *_, shown in rows:
+        assert float(shown) == pytest.approx({"DW+PW": 1, **measured}[block], abs=0.0051)
 
 
 def test_a_floor_leaves_the_rows_of_the_front_that_meet_it(at_64: tuple[Design, ...]) -> None:
