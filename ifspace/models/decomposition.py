@@ -23,7 +23,7 @@ from ifspace.latency import Latency, LatencySource, bench_command, shape_text
 from ifspace.memory import DEFAULT_DTYPE, Schedule, bytes_of
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import ImageSize, LiveSchedule, Trace
-from ifspace.models.plan_file import PlannedBlock, over_budgets, plan_error
+from ifspace.models.plan_file import PlannedBlock, misfit_error, over_budgets, plan_error
 from ifspace.models.replaceable import (
     CLASSIFIER,
     LEAST_CHANNELS,
@@ -306,7 +306,13 @@ class Decomposition:
         assert self.answer is not None
         limits = self.budgets.limits
         return budgets_error(
-            "choice of blocks", self.answer, limits, remedy, self.least, self.not_more
+            "choice of blocks",
+            self.answer,
+            limits,
+            remedy,
+            self.least,
+            self.not_more,
+            shares=True,
         )
 
     def _remedies(self) -> tuple[str, ...]:
@@ -545,13 +551,8 @@ def planned_decomposition(
         try:
             replacement = _replacement(conv, entry.block, None, _Peaks(conv, live))
         except IfspaceError as error:
-            raise plan_error(
-                entry.place,
-                "a block that does not fit the layer",
-                got=f"{entry.block} for {conv.name}: {error.finding}",
-                allowed=f"blocks from {conv.layer.c_in} to {conv.layer.c_out} channels at stride "
-                f"{conv.stride}",
-            ) from None
+            layer = conv.layer
+            raise misfit_error(entry, error, layer.c_in, layer.c_out, conv.stride) from None
         replaced += search.timed(conv, [replacement])
     plan = Decomposition(
         tuple(replaced),

@@ -158,7 +158,9 @@ class Redesign:
         if above is not None:
             return above
         follow = {name: x for name, x in self.limits.items() if name not in limits}
-        return budgets_error("design", self.answer, limits, "raise the budget", follow=follow)
+        return budgets_error(
+            "design", self.answer, limits, "raise the budget", follow=follow, shares=True
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

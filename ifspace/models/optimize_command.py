@@ -418,6 +418,12 @@ def command(
             if optimization.blocks is not None:
                 latencies = [block.latencies[1] for block in optimization.blocks.replaced]
                 notes += LatencyColumns(latencies).notes
+        if options["plan"] is not None and optimization.after is not None:
+            from ifspace.models.plan_file import above_its_budgets
+
+            amounts = {name: getattr(optimization.after, name) for name in ("params", "macs")}
+            above = above_its_budgets(options["plan"], amounts)
+            notes += [f"above its budget: {above}"] if above else []
         for note in notes:
             output.note(note)
         network, after = optimization.network, optimization.after

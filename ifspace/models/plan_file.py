@@ -80,6 +80,23 @@ def read_plan(path: Path) -> tuple[PlannedBlock, ...] | PlannedDesign:
     return planned
 
 
+def above_its_budgets(path: Path, amounts: Mapping[str, int]) -> str:
+    """Return by how much a network exceeds what its plan was made for, empty if it does not.
+
+    `amounts`: those that a plan may have been edited to exceed, "params" and "macs".
+    """
+    budgets = json.loads(read_bytes(path)).get("budgets")
+    limits = {
+        name: limit
+        for name, limit in (budgets.items() if isinstance(budgets, dict) else ())
+        if type(limit) is int and amounts.get(name, 0) > limit
+    }
+    if not limits:
+        return ""
+    has = amounts_text({name: amounts[name] for name in limits})
+    return f"{has}, and {path.name} was made for at most {amounts_text(limits)}"
+
+
 def _design(path: Path, text: str, values: dict[str, Any]) -> PlannedDesign:
     """Return the design of a plan."""
     name = "design" if values.get("design") else "widths"
@@ -112,10 +129,14 @@ def _width(entry: Any, place: str) -> PlannedWidth:
         raise plan_error(place, "an entry without layers", json.dumps(entry)[:80], allowed)
     layers, before, after = (entry.get(name) for name in ("layers", "before", "after"))
     names = [name for name in layers if isinstance(name, str)] if isinstance(layers, list) else []
-    counts = [count for count in (before, after) if type(count) is int and count > 0]
-    if not names or names != layers or len(counts) < 2:
-        raise plan_error(place, "no width of layers", json.dumps(entry)[:80], allowed)
-    return PlannedWidth(tuple(names), counts[0], counts[1], place)
+    if not names or names != layers:
+        got = f'"layers": {json.dumps(layers)}'[:80]
+        raise plan_error(place, "no width of layers", got, allowed)
+    for key, count in (("before", before), ("after", after)):
+        if type(count) is not int or count < 1:
+            got = f'"{key}": {json.dumps(count)[:80]} for {names[0]}'
+            raise plan_error(place, "no width of layers", got, allowed)
+    return PlannedWidth(tuple(names), before, after, place)
 
 
 def _blocks(path: Path, text: str, entries: list[Any], start: int) -> tuple[PlannedBlock, ...]:
@@ -196,4 +217,16 @@ def plan_error(place: str, fact: str, got: Any, allowed: str) -> SettingError:
     """Return the error of what a plan says at a place, a file and its line."""
     return SettingError.because(
         f"{place}: {fact}", got=got, allowed=allowed, remedy="correct that line of the plan"
+    )
+
+
+def misfit_error(
+    entry: PlannedBlock, error: IfspaceError, c_in: int, c_out: int, stride: int
+) -> SettingError:
+    """Return the error of a block that does not fit its layer, from so many channels to so many."""
+    return plan_error(
+        entry.place,
+        "a block that does not fit the layer",
+        got=f"{entry.block} for {entry.name}: {error.finding}",
+        allowed=f"blocks from {c_in} to {c_out} channels at stride {stride}",
     )

@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from ifspace.answer import Answer, Status
+from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.decomposition import Search, amounts_of
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace
@@ -18,13 +19,13 @@ from ifspace.models.joint import (
     as_redesign,
     narrowed_copy,
 )
-from ifspace.models.plan_file import PlannedDesign, plan_error
+from ifspace.models.plan_file import PlannedBlock, PlannedDesign, misfit_error, plan_error
 from ifspace.models.replaceable import Layers
 from ifspace.models.units import unit_name, within
-from ifspace.models.widths import MOST_WIDER, WIDTHS_OBJECTIVE, Importance
+from ifspace.models.widths import MOST_WIDER, WIDTHS_OBJECTIVE, Importance, tensor_forms
 from ifspace.stages.joint import PEAK, JointPlan
 from ifspace.stages.problem import Budgets
-from ifspace.stages.widths import Width
+from ifspace.stages.widths import Form, Width
 
 
 def planned_redesign(
@@ -66,10 +67,7 @@ def planned_redesign(
     plan = replace(plan, chosen=tuple(chosen))
     for entry in planned.blocks:
         if entry.name not in plan.blocks:
-            allowed = "a layer that reads and writes one group of channels each, and its channels"
-            raise plan_error(
-                entry.place, "a block that does not fit", f"{entry.name}: {entry.block}", allowed
-            )
+            raise _misfit(parts, counts, entry)
     if plan.is_within:
         plan.check()
         answer = Answer(Status.FEASIBLE, None, (plan,))
@@ -150,6 +148,26 @@ def _check_layers(parts: NetworkParts, planned: PlannedDesign, absent: set[int])
             raise plan_error(
                 entry.place, "a block in a unit that is removed", entry.name, "layers that stay"
             )
+
+
+def _misfit(parts: NetworkParts, counts: tuple[int, ...], entry: PlannedBlock) -> SettingError:
+    """Return the error of a block that its layer cannot become at the widths of the plan."""
+    conv, axes = parts.convs[entry.name], tensor_forms(parts.channels)[0]
+    at = dict(enumerate(counts))
+    c_out, c_in = (
+        axes.get((f"{entry.name}.weight", axis), Form(width)).at(at)
+        for axis, width in enumerate((conv.layer.c_out, conv.layer.c_in))
+    )
+    try:
+        conv.at(entry.block, c_in, c_out)
+    except IfspaceError as error:
+        return misfit_error(entry, error, c_in, c_out, conv.stride)
+    return plan_error(
+        entry.place,
+        "a layer whose block cannot be planned with widths",
+        f"{entry.name}: {entry.block}",
+        "layers that run once and read and write one group of channels each",
+    )
 
 
 def _near(name: str, names: Sequence[str]) -> str:

@@ -163,7 +163,9 @@ class Reorganization:
         assert self.answer is not None
         limits = {n: limit for n, limit in self.budgets.limits.items() if n not in self.not_more}
         remedy = "; ".join((remedy, *self.notes))
-        return budgets_error("choice of depths", self.answer, limits, remedy, None, self.not_more)
+        return budgets_error(
+            "choice of depths", self.answer, limits, remedy, None, self.not_more, shares=True
+        )
 
 
 def _block_name(stage: int, number: int) -> str:

@@ -158,7 +158,7 @@ class Narrowing:
     def budgets_error(self) -> SettingError:
         """Return the error for budgets that no widths keep."""
         limits = self.budgets.limits
-        return budgets_error("set of widths", self.answer, limits, "raise the budget")
+        return budgets_error("set of widths", self.answer, limits, "raise the budget", shares=True)
 
     def __repr__(self) -> str:
         """Return the amounts before and after."""

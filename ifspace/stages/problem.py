@@ -374,12 +374,14 @@ def budgets_error(
     least: Mapping[str, int | Fraction] | None = None,
     not_more: Sequence[str] = (),
     follow: Mapping[str, int | Fraction] | None = None,
+    shares: bool = False,
 ) -> SettingError:
     """Return the error for a search that found no plan within budgets: why, and what would help.
 
     `plan` is what was searched for. `limits` are those that were asked for; of the amounts in
     `not_more` a plan may have no more than there is now, and `follow` are limits that follow from
     those that were asked for. `least`: of each amount alone, that of the answer if not given.
+    `shares`: budgets may be shares of a network, for which a percentage without its sign was meant.
 
     >>> answer = Answer(Status.INFEASIBLE, None, (), least={"params": 1728})
     >>> print(budgets_error("layout", answer, {"params": 100}, "raise it"))
@@ -387,6 +389,9 @@ def budgets_error(
     >>> print(budgets_error("layout", answer, {"params": 2000}, "raise it", follow={"macs": 9}))
     proven: ...: got 2,000 parameters, from which follow at most 9 MACs; allowed: at least 1,728
     parameters, and more of some of them together; raise it
+    >>> print(budgets_error("design", answer, {"params": 60}, "raise it", shares=True))
+    proven: no design keeps the budgets: got 60 parameters; allowed: at least 1,728 parameters;
+    write 60% if a share is meant, or raise it
     """
     got = amounts_text(limits)
     if not_more:
@@ -408,6 +413,9 @@ def budgets_error(
     needed = {name: amount for name, amount in least.items() if name in limits}
     allowed = f"at least {amounts_text(needed, ceil)}" if needed else "other budgets"
     allowed += " (each amount alone)" * (len(needed) > 1)
+    percent = [limits[name] for name in exceeded if name in limits and name != "latency_ms"]
+    if shares and percent and percent[0] <= 100:
+        remedy = f"write {percent[0]}% if a share is meant, or {remedy}"
     return SettingError.because(
         f"proven: no {plan} keeps the budgets",
         got=got,

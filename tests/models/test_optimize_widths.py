@@ -125,6 +125,11 @@ def test_widths_depths_and_blocks_together(run: Callable, snapshot: SnapshotAsse
     assert names[group["layers"][0]] == 12
     assert {x["name"]: x["block"] for x in other["design"]["blocks"]}["7.0"] == "DW+PW"
     assert params(load("other.safetensors", trust_code=True)) == other["after"]["params"]
+    beyond = run(*OWN, "--plan", "edited.json")
+    has = f"{other['after']['params']:,} parameters"
+    expected = f"above its budget: {has}, and edited.json was made for at most 6,000 parameters"
+    assert expected in beyond.err
+    assert "above its budget" not in run(*OWN, "--plan", "net.plan.json").err
     over = run(*OWN, "--plan", "edited.json", "--params", "1k")
     assert over.status == 3
     amounts = f"got {other['after']['params']:,} parameters; allowed: 1,000 parameters"
