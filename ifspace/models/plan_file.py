@@ -127,16 +127,17 @@ def _width(entry: Any, place: str) -> PlannedWidth:
     allowed = 'layers and two whole numbers: {"layers": ["conv1"], "before": 64, "after": 48}'
     if not isinstance(entry, dict):
         raise plan_error(place, "an entry without layers", json.dumps(entry)[:80], allowed)
-    layers, before, after = (entry.get(name) for name in ("layers", "before", "after"))
+    layers = entry.get("layers")
     names = [name for name in layers if isinstance(name, str)] if isinstance(layers, list) else []
     if not names or names != layers:
         got = f'"layers": {json.dumps(layers)}'[:80]
         raise plan_error(place, "no width of layers", got, allowed)
-    for key, count in (("before", before), ("after", after)):
+    for key in ("before", "after"):
+        count = entry.get(key)
         if type(count) is not int or count < 1:
             got = f'"{key}": {json.dumps(count)[:80]} for {names[0]}'
             raise plan_error(place, "no width of layers", got, allowed)
-    return PlannedWidth(tuple(names), before, after, place)
+    return PlannedWidth(tuple(names), entry["before"], entry["after"], place)
 
 
 def _blocks(path: Path, text: str, entries: list[Any], start: int) -> tuple[PlannedBlock, ...]:

@@ -1,5 +1,6 @@
 """What `ifspace layout` prints, in every format: plans, what binds them, and what more would do."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -8,6 +9,7 @@ from typing import Any, Final
 from ifspace.answer import Answer, Status
 from ifspace.cli.latency import MARK
 from ifspace.cli.options import Forms
+from ifspace.measurements import AS_IS, COLLAPSED, ONE_PASS
 from ifspace.memory import bytes_of
 from ifspace.serialize import json_text, to_plain
 from ifspace.stages.defaults import FIXED_OBJECTIVE, FREE_OBJECTIVE
@@ -43,6 +45,8 @@ _NAMES: Final[Mapping[str, str]] = {
     "latency_ms": "ms",
     "peak_memory": "peak bytes",
 }
+# What puts a block into a form.
+_FUNCTIONS: Final = {COLLAPSED: "ifspace.nn.collapse", ONE_PASS: "ifspace.nn.fuse"}
 # The amounts with a column of their own in the table of several budgets.
 _COUNTED: Final = ("params", "macs", "layers")
 _LAYOUT_COLUMNS: Final = (
@@ -338,6 +342,7 @@ class LayoutReport:
             _mark(name, is_rough) + amounts_text({name: amount}) for name, amount in left.items()
         ]
         lines.append(("left over", ", ".join(texts)))
+        lines += _forms_facts(problem, layout)
         lines += _binding_facts(self.answer.plans[0]) + self._kept_facts()
         lines += _width_facts(self.answer.plans[0])
         deepest = [
@@ -405,6 +410,16 @@ class LayoutReport:
                 if depth not in depths
             ]
         )
+
+
+def _forms_facts(problem: StagesProblem, layout: Layout) -> Facts:
+    """Return in which forms the blocks take their milliseconds, if not as they are saved."""
+    forms = Counter(latency_values(problem, layout).get("latency_forms", []))
+    if not forms.keys() - {AS_IS}:
+        return []
+    counts = ", ".join(f"{count} {form}" for form, count in forms.most_common())
+    functions = [_FUNCTIONS[form] for form in _FUNCTIONS if form in forms]
+    return [("ms", f"of blocks in their fastest form: {counts}, by {listed(functions)}")]
 
 
 @dataclass(frozen=True, slots=True)

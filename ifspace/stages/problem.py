@@ -350,6 +350,8 @@ def amounts_text(amounts: Mapping[str, int | Fraction], rounding: Rounding = rou
     '5,100,000 parameters, 2.5 milliseconds'
     >>> amounts_text({"latency_ms": Fraction(1, 3)}, ceil), amounts_text({"macs": 1})
     ('0.334 milliseconds', '1 MAC')
+    >>> amounts_text({"latency_ms": Fraction(0)}), amounts_text({"latency_ms": Fraction(10)})
+    ('0 milliseconds', '10 milliseconds')
     """
     return ", ".join(
         _ms_text(value, rounding)
@@ -361,7 +363,7 @@ def amounts_text(amounts: Mapping[str, int | Fraction], rounding: Rounding = rou
 
 def _ms_text(ms: Fraction | float, rounding: Rounding) -> str:
     """Return milliseconds with three decimals, three digits where they are below a tenth."""
-    digits = max(_MS_DIGITS, _MS_DIGITS - 1 - floor(log10(abs(float(ms))))) if ms else 0
+    digits = max(_MS_DIGITS, _MS_DIGITS - 1 - floor(log10(abs(float(ms))))) if ms else _MS_DIGITS
     text = f"{rounding(ms * 10**digits) / 10**digits:,.{digits}f}".rstrip("0").rstrip(".")
     return f"{text} {_AMOUNT_NOUNS['latency_ms'][text != '1']}"
 

@@ -239,6 +239,18 @@ def test_latencies_are_a_budget_and_a_column(
     assert (row["depths"], row["latency_ms"]) == ("3,2", "5.75")
 
 
+def test_the_forms_that_take_the_milliseconds_are_told(
+    run: Callable, table: Callable[..., Path]
+) -> None:
+    forms = [f"{row},{form}" for row, form in zip(ROWS, ("fused", "as is", "fused"), strict=True)]
+    ended = run(*GROWING, "--latency", table(f"{HEAD},form", *forms), "--latency-budget-ms", "5.75")
+    expected = "ms         of blocks in their fastest form: 4 fused, 1 as is, by ifspace.nn.fuse"
+    assert expected in ended.out.splitlines()
+    assert ", 0 milliseconds" in ended.out
+    plain = run(*GROWING, "--latency", table(HEAD, *ROWS), "--latency-budget-ms", "5.75")
+    assert "fastest form" not in plain.out
+
+
 def test_a_case_that_is_missing_leaves_its_block_out(
     run: Callable, table: Callable[..., Path], snapshot: Any
 ) -> None:
