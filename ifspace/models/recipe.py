@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ifspace.errors import ARGUMENT, SettingError
+from ifspace.errors import ARGUMENT, KernelError, SettingError
 from ifspace.models.decomposition import Decomposition
 from ifspace.models.edits import EditedNetwork
 from ifspace.nn.checks import evaluated
@@ -173,10 +173,20 @@ class DistillationLoss(nn.Module):
         self.temperature, self.weight = temperature, weight
 
     def forward(self, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of logits [N, classes] that a network gives for images x with labels."""
+        """Return the loss of logits [N, classes] that a network gives for images x with labels.
+
+        Raises: KernelError for a teacher that answers in another shape.
+        """
         (teacher,) = self._teacher
         with evaluated(teacher):
             answers = teacher(x)
+        if answers.shape != logits.shape:
+            raise KernelError.because(
+                "a teacher that answers in another shape",
+                got=f"{list(answers.shape)} beside logits {list(logits.shape)}",
+                allowed="logits [N, classes] of both, with the same classes",
+                remedy="give the teacher the classes of the network, or the network its own",
+            )
         own = functional.log_softmax(logits / self.temperature, 1)
         target = functional.log_softmax(answers / self.temperature, 1)
         divergence = functional.kl_div(own, target, reduction="batchmean", log_target=True)

@@ -8,7 +8,7 @@ from small_networks import resnet18
 from torch import nn
 
 import ifspace.models as m
-from ifspace.errors import SettingError
+from ifspace.errors import KernelError, SettingError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = (3, 32, 32)
@@ -70,3 +70,10 @@ def test_what_is_no_recipe_of_this_network_is_an_error(tmp_path: Path) -> None:
     for temperature, weight in ((0, 0.5), (1, 1.5)):
         with pytest.raises(SettingError, match=r"^distillation out of range"):
             m.DistillationLoss(nn.Identity(), temperature, weight)
+
+
+def test_a_teacher_of_other_classes_is_one_line() -> None:
+    loss = m.DistillationLoss(nn.Linear(4, 10))
+    x, labels = torch.zeros(2, 4), torch.tensor([0, 1])
+    with pytest.raises(KernelError, match=r"^a teacher .* got \[2, 10\] beside logits \[2, 5\];"):
+        loss(x, torch.zeros(2, 5), labels)
