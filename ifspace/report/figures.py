@@ -19,9 +19,10 @@ from matplotlib.ticker import MaxNLocator
 from ifspace.catalogue import Design, Funnel, one_a_network, ranked
 from ifspace.catalogue.choose import trade_offs
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.measurements import FORWARD, LEAST, PREDICTED, TIME
+from ifspace.measurements import AS_IS, FORWARD, LEAST, PREDICTED, TIME
 from ifspace.report.drawing import draw
 from ifspace.report.measured import (
+    OTHER_FORMS,
     PARAMS,
     Condition,
     Rows,
@@ -240,7 +241,8 @@ OURS: Final = ("ifspace", "catalogue")
 class MeasuredBlock:
     """A measured block: its parameters, its minimum time in ms, its name if it is a baseline.
 
-    `is_short`: it sees less than the convolution that the blocks replace.
+    `is_short`: it sees less than the convolution that the blocks replace. `form`: in which the time
+    was measured.
     """
 
     name: str
@@ -248,18 +250,21 @@ class MeasuredBlock:
     time: float
     baseline: str | None = None
     is_short: bool = False
+    form: str = AS_IS
 
 
 def block_figures(results: Results) -> Iterator[tuple[str, Figure]]:
     """Yield for each device and shape parameters against latency; prediction; and the bound."""
     for bench in results.blocks:
         cases = by_condition(bench.rows)
+        others = [(form, by_condition(bench.rows, form)) for form in OTHER_FORMS]
         forward = {
             condition: rows for condition, rows in cases.items() if condition.mode == FORWARD
         }
         for number, (condition, rows) in enumerate(forward.items()):
             last = f"-{number + 1}" if number else ""
-            blocks = measured_blocks(rows)
+            forms = {form: found.get(condition, {}) for form, found in others}
+            blocks = measured_blocks(rows, forms)
             if blocks:
                 name = f"params-latency-{bench.device}{last}"
                 yield name, params_latency(blocks, bench.device, condition)
@@ -271,14 +276,22 @@ def block_figures(results: Results) -> Iterator[tuple[str, Figure]]:
             yield f"speed-bound-blocks-{bench.device}", speed_bound(bench, timed, LEAST)
 
 
-def measured_blocks(rows: Rows) -> list[MeasuredBlock]:
-    """Return the blocks that have parameters and a time."""
+def measured_blocks(rows: Rows, others: Mapping[str, Rows] | None = None) -> list[MeasuredBlock]:
+    """Return the blocks that have parameters and a time, each in its fastest form.
+
+    `rows` are those of blocks as they are, `others` those of them in each other form.
+    """
     blocks = []
     for name in rows:
-        params, time = median_of(rows, name, PARAMS), least_of(rows, name)
-        if params and time:
-            is_short = bool(shortfall(rows, name))
-            blocks.append(MeasuredBlock(name, params, time, baseline_name(rows, name), is_short))
+        params, time, form = median_of(rows, name, PARAMS), least_of(rows, name), AS_IS
+        if not params or not time:
+            continue
+        for other, found in (others or {}).items():
+            least = least_of(found, name)
+            if least is not None and least < time:
+                time, form = least, other
+        is_short = bool(shortfall(rows, name))
+        blocks.append(MeasuredBlock(name, params, time, baseline_name(rows, name), is_short, form))
     return blocks
 
 
@@ -353,21 +366,23 @@ def params_latency(blocks: Sequence[MeasuredBlock], device: str, condition: Cond
         fontsize=8.5,
         linespacing=1.5,
     )
-    _log(axes, "parameters", "milliseconds of a forward pass, the least measured")
+    fastest = ", in the fastest form" * any(block.form != AS_IS for block in blocks)
+    _log(axes, "parameters", f"milliseconds of a forward pass, the least measured{fastest}")
     axes.set_title(f"Parameters and latency: {condition.what} on {device}")
     axes.legend(loc="best")
     return drawn
 
 
 def _with_name(block: MeasuredBlock) -> str:
-    """Return a block and, below it, the baseline that it is.
+    """Return a block, its form where it has another one, and below it the baseline that it is.
 
-    >>> print(_with_name(MeasuredBlock("CONV", 2304, 1.5, "CONV(3)")))
-    CONV
+    >>> print(_with_name(MeasuredBlock("CONV", 2304, 1.5, "CONV(3)", form="fused")))
+    CONV, fused
         CONV(3)
     """
+    name = block.name if block.form == AS_IS else f"{block.name}, {block.form}"
     named = block.baseline not in (None, block.name)
-    return f"{block.name}\n    {block.baseline}" if named else block.name
+    return f"{name}\n    {block.baseline}" if named else name
 
 
 def predicted(bench: Measured, forward: Mapping[Condition, Rows]) -> Figure | None:

@@ -11,13 +11,17 @@ from ifspace.measurements import (
     BASELINE,
     CALIBRATION,
     CHANNELS_SEEN,
+    COLLAPSED,
     LEAST,
+    ONE_PASS,
     PIXELS_SEEN,
     TIME,
 )
 from ifspace.report.read import Row
 
 PARAMS: Final = "params"
+# The forms beside blocks as they are, in the order of their columns.
+OTHER_FORMS: Final = (ONE_PASS, COLLAPSED)
 # What a case says that goes without saying, or that its tensors say.
 _USUAL: Final = re.compile(r"stride 1|plain style|side \d+|.* channels")
 
@@ -64,15 +68,17 @@ class Condition:
 Rows = Mapping[str, Mapping[str, Row]]
 
 
-def by_condition(rows: Iterable[Row]) -> dict[Condition, dict[str, dict[str, Row]]]:
+def by_condition(
+    rows: Iterable[Row], form: str = AS_IS
+) -> dict[Condition, dict[str, dict[str, Row]]]:
     """Return the rows with a median by condition, candidate and metric, in their order.
 
-    Rows without tensors, those of the calibration of the latency model, and those of blocks in
-    another form than as they are, are left out.
+    Those of blocks in one form. Rows without tensors, and those of the calibration of the latency
+    model, are left out.
     """
     conditions: dict[Condition, dict[str, dict[str, Row]]] = {}
     for row in rows:
-        aside = row["case"].startswith(CALIBRATION) or row["form"] != AS_IS
+        aside = row["case"].startswith(CALIBRATION) or row["form"] != form
         if aside or row["N"] is None or row["median"] is None:
             continue
         shape = (row["N"], row["C"], row["F"], row["H"], row["W"])

@@ -5,7 +5,7 @@ Vega-Lite specifications with their data inside, `page` puts everything into one
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
@@ -24,9 +24,10 @@ from ifspace.catalogue.lazily import SHOWN
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import P, alphabet
-from ifspace.measurements import TIME
+from ifspace.measurements import AS_IS, LEAST, PEAK, PREDICTED, TIME
 from ifspace.reach import field_after
 from ifspace.report.measured import (
+    OTHER_FORMS,
     PARAMS,
     Condition,
     Rows,
@@ -43,6 +44,7 @@ from ifspace.report.read import (
     BlockTimes,
     Part,
     Results,
+    Row,
     left_out,
 )
 from ifspace.report.tables import (
@@ -305,12 +307,25 @@ def _layer(layer: SizedLayer) -> dict[str, Any]:
 
 
 def _conditions(bench: BlockTimes) -> list[dict[str, Any]]:
-    """Return what was measured on a device under each condition, block by block."""
+    """Return what was measured on a device under each condition and in each form, block by block.
+
+    Parameters, fields and the like are those of blocks as they are.
+    """
     conditions = []
-    for condition, rows in by_condition(bench.rows).items():
-        about = _condition(bench.device, condition)
-        conditions.append(about | {"rows": _rows(rows), "timed": _timed(rows)})
+    for form in (AS_IS, *OTHER_FORMS):
+        for condition, rows in by_condition(bench.rows, form).items():
+            about = _condition(bench.device, condition)
+            if form != AS_IS:
+                about["what"] = f"{condition.what}, {form}"
+                rows = {name: _of_form(metrics) for name, metrics in rows.items()}
+            if _timed(rows) or form == AS_IS:
+                conditions.append(about | {"rows": _rows(rows), "timed": _timed(rows)})
     return conditions
+
+
+def _of_form(metrics: Mapping[str, Row]) -> dict[str, Row]:
+    """Return what depends on the form of a block."""
+    return {name: row for name, row in metrics.items() if name in (LEAST, TIME, PREDICTED, PEAK)}
 
 
 def _condition(device: str, condition: Condition) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ifspace.catalogue.front import front_networks, front_table
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.measurements import BOTH_WAYS, FORWARD, PEAK, PREDICTED, RATIO, TIME
 from ifspace.report.measured import (
+    OTHER_FORMS,
     PARAMS,
     Condition,
     Rows,
@@ -329,10 +330,12 @@ def block_tables(results: Results) -> Iterator[Table]:
     """Yield for each device and shape the times of the blocks, then the errors of predictions."""
     for bench in results.blocks:
         cases = by_condition(bench.rows)
+        others = {form: by_condition(bench.rows, form) for form in OTHER_FORMS}
         for condition, rows in cases.items():
             if condition.mode == FORWARD and any(timed(rows)):
                 both = cases.get(replace(condition, mode=BOTH_WAYS), {})
-                yield _times(bench.device, condition, rows, both)
+                forms = {form: found.get(condition, {}) for form, found in others.items()}
+                yield _times(bench.device, condition, rows, both, forms)
         if bench.predictions:
             yield _predictions(bench)
 
@@ -359,22 +362,34 @@ def _form(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
-    """Return the times of blocks in order of the least, with the median beside it."""
+def _times(
+    device: str, condition: Condition, rows: Rows, both: Rows, others: Mapping[str, Rows]
+) -> Table:
+    """Return the times of blocks in order of the least, with the median beside it.
+
+    `others`: what was measured of them in other forms, each with a column where a time is known.
+    """
+    others = {form: found for form, found in others.items() if any(timed(found))}
     # What sees less than the convolution stands last: its time is compared with no other.
-    every = sorted(timed(rows), key=lambda timing: bool(shortfall(rows, timing[0])))
+    every = sorted(
+        timed(rows),
+        key=lambda timing: (
+            bool(shortfall(rows, timing[0])),
+            min([timing[1], *filter(None, (least_of(x, timing[0]) for x in others.values()))]),
+        ),
+    )
     compared = [timing for timing in every[MOST_TIMED:] if baseline_name(rows, timing[0])]
     lines = []
     for name, time in (*every[:MOST_TIMED], *compared):
-        least_ms = least_of(both, name)
         lines.append(
             [
                 name,
                 _maybe(rows, name, PARAMS, "{:,.0f}"),
                 number_text(time),
+                *(_number(least_of(found, name)) for found in others.values()),
                 _maybe(rows, name, TIME),
                 _spread(rows[name].get(TIME)),
-                "" if least_ms is None else number_text(least_ms),
+                _number(least_of(both, name)),
                 _maybe(rows, name, PREDICTED),
                 _maybe(rows, name, PEAK),
                 "; ".join(filter(None, [baseline_name(rows, name), shortfall(rows, name)])),
@@ -387,6 +402,7 @@ def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
             "block~",
             ">params",
             ">least forward, ms",
+            *(f">{form}, ms" for form in others),
             ">median, ms",
             ">p20–p80",
             ">least with backward, ms",
@@ -395,13 +411,19 @@ def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
             "known as~",
         ],
         lines,
-        "In order of the least forward time, which a busy machine disturbs least"
+        "In order of the least forward time"
+        + (", of the fastest form" if others else "")
+        + ", which a busy machine disturbs least"
         + (
             f": the first {MOST_TIMED}, and what is compared with them; {hidden} more are slower."
             if hidden
             else "."
         ),
     )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else number_text(value)
 
 
 def _spread(row: Row | None) -> str:
@@ -412,9 +434,7 @@ def _spread(row: Row | None) -> str:
 
 def _maybe(rows: Rows, name: str, metric: str, form: str = "") -> str:
     value = median_of(rows, name, metric)
-    if value is None:
-        return ""
-    return form.format(value) if form else number_text(value)
+    return _number(value) if value is None or not form else form.format(value)
 
 
 _PARTS: Final[dict[str, Callable[[Results], Iterable[Table]]]] = {

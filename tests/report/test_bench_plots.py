@@ -50,6 +50,21 @@ def test_the_field_of_a_row_is_compared_with_that_of_the_convolution(results: Re
     assert [shortfall(rows, name) for name in rows] == ["sees 16 of 96 channels", "", ""]
 
 
+def test_measured_blocks_are_in_their_fastest_form(results: Results) -> None:
+    rows = next(iter(by_condition(results.blocks[0].rows).values()))
+    quicker = {"CONV": {"least time": rows["CONV"]["least time"] | {"median": 0.5}}}
+    slower = {"CONV": {"least time": rows["CONV"]["least time"] | {"median": 0.9}}}
+    for others in (
+        {"fused": quicker, "collapsed": slower},
+        {"collapsed": slower, "fused": quicker},
+    ):
+        measured = {block.name: block for block in measured_blocks(rows, others)}
+        assert (measured["CONV"].time, measured["CONV"].form) == (0.5, "fused")
+        assert measured["DW+PW"].form == "as is"
+    (conv,) = (x for x in measured_blocks(rows, {"fused": slower}) if x.name == "CONV")
+    assert (conv.time, conv.form) == (0.851, "as is")
+
+
 def test_measured_blocks_have_their_baseline(results: Results) -> None:
     rows = next(iter(by_condition(results.blocks[0].rows).values()))
     measured = {block.name: block for block in measured_blocks(rows)}

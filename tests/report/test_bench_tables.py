@@ -3,6 +3,7 @@ from dataclasses import replace
 from report_samples import kernel_rows
 
 from ifspace.report.read import (
+    BlockTimes,
     Measured,
     Results,
 )
@@ -54,6 +55,32 @@ def test_blocks_are_sorted_by_time_with_their_baselines(results: Results, snapsh
     # The least is a half of the median; with backward it is 2.8 times as much.
     assert (conv[2], conv[3], conv[5]) == ("0.851", "1.70", "2.38")
     assert rows["DW+PW"][-1] == ""
+
+
+def in_form(bench: BlockTimes, block: str, ms: float, form: str) -> BlockTimes:
+    """Return the times with those of a block in another form."""
+    rows = [
+        {**row, "form": form, **({"median": ms} if row["metric"] == "least time" else {})}
+        for row in bench.rows
+        if row["candidate"] == block and row["mode"] == "forward"
+    ]
+    return replace(bench, rows=(*bench.rows, *rows))
+
+
+def test_blocks_stand_in_the_order_of_their_fastest_form(results: Results) -> None:
+    (bench,) = results.blocks
+    before, _ = block_tables(results)
+    slowest = before.rows[-1]
+    one = in_form(bench, slowest[0], 0.001, "fused")
+    both = in_form(one, before.rows[0][0], 7.5, "collapsed")
+    after, _ = block_tables(replace(results, blocks=(both,)))
+    assert after.columns[3:5] == (">fused, ms", ">collapsed, ms")
+    first, second = after.rows[:2]
+    assert (first[0], first[3:5]) == (slowest[0], ("0.00100", ""))
+    assert (second[0], second[3:5]) == (before.rows[0][0], ("", "7.50"))
+    # All else is that of the block as it is.
+    assert (*first[:3], *first[5:]) == slowest
+    assert ", of the fastest form, " in after.notes[0]
 
 
 def test_a_disturbed_median_changes_no_order(results: Results) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,17 @@ def test_measurements_have_their_shape_and_mode(results: Results) -> None:
     (sources,) = data["sources"]
     assert (sources["channels"], sources["stride"]) == (16, 1)
     assert sources["blocks"]["DW+PW"].startswith("class Unit")
+
+
+def test_forms_are_shapes_of_their_own_with_what_depends_on_them(results: Results) -> None:
+    (bench,) = results.blocks
+    fused = tuple({**row, "form": "fused"} for row in bench.rows if row["candidate"] == "DW+PW")
+    data = page_data(replace(results, blocks=(replace(bench, rows=(*bench.rows, *fused)),)))
+    plain, *_, last = data["benches"]
+    assert last["what"] == f"{plain['what']}, fused"
+    assert last["rows"].keys() == {"DW+PW"}
+    assert {"params", "time"} <= plain["rows"]["DW+PW"].keys()
+    assert last["rows"]["DW+PW"].keys() <= {"time", "least time", "predicted time", "peak memory"}
 
 
 def test_kinds_are_those_a_block_is_made_of(results: Results) -> None:
