@@ -1799,7 +1799,8 @@ def _riffle_loop(builder: Any, arguments: Any, rows: int) -> None:
             vectors = [_load(builder, source, builder.add(start, column)) for start in starts]
             place = builder.add(builder.mul(column, windows), first)
             step = windows if rows == LANES else integer(LANES)
-            for i, vector in enumerate(_riffled(builder, vectors)):
+            turns = _transposed if rows == LANES else _riffled
+            for i, vector in enumerate(turns(builder, vectors)):
                 at = builder.add(place, builder.mul(integer(i), step))
                 _store(builder, vector, target, at)
 
