@@ -61,7 +61,7 @@ _MOVED: Final = 5
 _SIDE: Final = 160
 _SAME: Final = 0.99
 _NAME: Final = "optimize-networks"
-MODEL: Final = Path("results/bench/blocks-cpu-amd-epyc.json")
+MODEL: Final = Path("results/bench/blocks-cpu-amd-epyc-avx2.json")
 
 
 class DoubleConv(nn.Sequential):
