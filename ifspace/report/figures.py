@@ -366,8 +366,9 @@ def params_latency(blocks: Sequence[MeasuredBlock], device: str, condition: Cond
         fontsize=8.5,
         linespacing=1.5,
     )
-    fastest = ", in the fastest form" * any(block.form != AS_IS for block in blocks)
-    _log(axes, "parameters", f"milliseconds of a forward pass, the least measured{fastest}")
+    in_forms = any(block.form != AS_IS for block in blocks)
+    time = "least of the fastest form" if in_forms else "the least measured"
+    _log(axes, "parameters", f"milliseconds of a forward pass, {time}")
     axes.set_title(f"Parameters and latency: {condition.what} on {device}")
     axes.legend(loc="best")
     return drawn
