@@ -60,7 +60,7 @@ def test_every_configuration_compiles_without_spilling(module: str, tmp_path: Pa
             (row["kernel"], row["configuration"]) for row in rows if row["kernel"] in KERNELS
         }
         assert {"pad", "sum_parts"} <= {row["kernel"] for row in rows}
-        assert any(row["problem"].endswith("wide NCHW bf16") for row in rows)
+        assert any("wide" in row["problem"] for row in rows)
         assert compiled == {(c.kernel, c.name) for c in CONFIGS if TARGET in c.targets}
 
 
