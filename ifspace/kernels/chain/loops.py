@@ -1328,14 +1328,8 @@ def _dot_loop(builder: Any, arguments: Any, filters: int, taps: int, stride: int
     grads = [word(DOT_GRAD + i) for i in range(filters)]
     products = [(i, t) for i in range(filters) for t in range(taps)]
     totals = {product: slot(builder, VECTOR) for product in products}
-    is_first = builder.icmp_signed("!=", first, integer(0))
-    with builder.if_else(is_first) as (then, otherwise):
-        with then:
-            for total in totals.values():
-                builder.store(_constant(0.0), total)
-        with otherwise:
-            for number, total in enumerate(totals.values()):
-                builder.store(_load(builder, sums, integer(number * LANES)), total)
+    for total in totals.values():
+        builder.store(_constant(0.0), total)
 
     def add(row: Any, pixel: Any, mask: Any) -> None:
         above = builder.add(builder.mul(row, grad_row), pixel)
@@ -1373,6 +1367,11 @@ def _dot_loop(builder: Any, arguments: Any, filters: int, taps: int, stride: int
             add(row.index, builder.add(begin, builder.mul(turn.index, integer(LANES))), None)
         with builder.if_then(has_rest):
             add(row.index, builder.sub(end, rest), mask)
+    # A sum of sums of a few pixels each: rounding errors grow with both counts, not their product.
+    with builder.if_then(builder.icmp_signed("==", first, integer(0))):
+        for number, total in enumerate(totals.values()):
+            before = _load(builder, sums, integer(number * LANES))
+            builder.store(builder.fadd(before, builder.load(total)), total)
     vectors = [builder.load(total) for total in totals.values()]
     is_last = builder.icmp_signed("!=", last, integer(0))
     with builder.if_else(is_last) as (then, otherwise):
@@ -1544,14 +1543,8 @@ def _outer_loop(builder: Any, arguments: Any, loop: Outer) -> None:
     x = place(x, OUTER_X)
     grads = [place(grad, OUTER_GRAD + i) for i in filters]
     totals = [[slot(builder, kind) for _ in vectors] for _ in filters]
-    is_first = builder.icmp_signed("!=", first, integer(0))
-    with builder.if_else(is_first) as (then, otherwise):
-        with then:
-            for total in (total for row in totals for total in row):
-                builder.store(ir.Constant(kind, [0.0] * loop.lanes), total)
-        with otherwise:
-            for total, kept in (pair for i in filters for pair in vectors_of(i)):
-                builder.store(builder.load(kept, align=4), total)
+    for total in (total for row in totals for total in row):
+        builder.store(ir.Constant(kind, [0.0] * loop.lanes), total)
     with _rolled_range(builder, pixels) as turn:
         x_at, grad_at = builder.mul(turn.index, x_row), builder.mul(turn.index, grad_row)
         reads = [load(x, builder.add(x_at, integer(j * loop.lanes))) for j in vectors]
@@ -1560,6 +1553,11 @@ def _outer_loop(builder: Any, arguments: Any, loop: Outer) -> None:
             for j in vectors:
                 total = builder.load(totals[i][j])
                 builder.store(_call(builder, "fmuladd", factor, reads[j], total), totals[i][j])
+    # As above, a sum of sums.
+    with builder.if_then(builder.icmp_signed("==", first, integer(0))):
+        for total, kept in (pair for i in filters for pair in vectors_of(i)):
+            before = builder.load(kept, align=4)
+            builder.store(builder.fadd(before, builder.load(total)), total)
     for total, kept in (pair for i in filters for pair in vectors_of(i)):
         builder.store(builder.load(total), kept, align=4)
 

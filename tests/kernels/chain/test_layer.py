@@ -112,6 +112,18 @@ def test_types_and_layouts(
         rpw_exact.check("forward", windows, y, x, weight, bias)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_rounding_errors_grow_slower_than_the_pixels_are(layout: torch.memory_format) -> None:
+    """A gradient by the weights is a sum of sums: one long sum would be 1e-6 and more off here."""
+    generator = torch.Generator().manual_seed(0)
+    windows = windows_of(32, 32, 8, 0)
+    x, grad = (torch.randn(16, 32, 64, 64, generator=generator) for _ in range(2))
+    x, grad = (tensor.contiguous(memory_format=layout) for tensor in (x, grad))
+    got = layer.weight_grad(grad, x, cpu.stage_of(windows)).double()
+    exact = cpu.weight_grad(grad.double(), x.double(), windows, with_bias=False)[0].flatten()
+    assert float((got - exact).norm() / exact.norm()) < 8e-7
+
+
 def test_inputs_that_lie_otherwise(unwritten: None) -> None:
     windows, weight = WINDOWS[2], random(48, 6)
     x = random(2, 24, 6, 10)
