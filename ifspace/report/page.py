@@ -309,7 +309,7 @@ def _layer(layer: SizedLayer) -> dict[str, Any]:
 def _conditions(bench: BlockTimes) -> list[dict[str, Any]]:
     """Return what was measured on a device under each condition and in each form, block by block.
 
-    Parameters, fields and the like are those of blocks as they are.
+    Of blocks that were timed in another form, only what depends on it.
     """
     conditions = []
     for form in (AS_IS, *OTHER_FORMS):
@@ -317,7 +317,8 @@ def _conditions(bench: BlockTimes) -> list[dict[str, Any]]:
             about = _condition(bench.device, condition)
             if form != AS_IS:
                 about["what"] = f"{condition.what}, {form}"
-                rows = {name: _of_form(metrics) for name, metrics in rows.items()}
+                timed_here = [name for name, metrics in rows.items() if TIME in metrics]
+                rows = {name: _of_form(rows[name]) for name in timed_here}
             if _timed(rows) or form == AS_IS:
                 conditions.append(about | {"rows": _rows(rows), "timed": _timed(rows)})
     return conditions
