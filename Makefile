@@ -8,7 +8,7 @@ OTHERS ?= torchvision==0.28.0 timm==1.0.31
 MAX_LEN ?= 6
 CHANNELS ?= 64
 DEVICE ?= cpu
-# Processes that the tests run in.
+# Processes that the tests run in, of a thread each: more of them would wait for each other's.
 TEST_JOBS ?= 2
 
 BIN := $(VENV)/bin
@@ -25,7 +25,7 @@ enumerate: $(VENV)/.core  ## list the design space: funnel and best blocks (MAX_
 	$(BIN)/ifspace enumerate --max-len $(MAX_LEN) --channels $(CHANNELS)
 
 test: lint  ## everything that must pass: ruff, mypy, import contracts, pytest with the examples
-	$(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist worksteal
 
 test-gpu: $(VENV)/.test  ## the tests of the kernels on a CUDA device, compiled
 	IFSPACE_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/kernels
