@@ -22,12 +22,12 @@ from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.measurements import AS_IS, FORWARD, LEAST, PREDICTED, TIME
 from ifspace.report.drawing import draw
 from ifspace.report.measured import (
-    OTHER_FORMS,
     PARAMS,
     Condition,
     Rows,
     baseline_name,
     by_condition,
+    in_other_forms,
     least_of,
     median_of,
     shortfall,
@@ -257,14 +257,13 @@ def block_figures(results: Results) -> Iterator[tuple[str, Figure]]:
     """Yield for each device and shape parameters against latency; prediction; and the bound."""
     for bench in results.blocks:
         cases = by_condition(bench.rows)
-        others = [(form, by_condition(bench.rows, form)) for form in OTHER_FORMS]
+        in_forms = in_other_forms(bench.rows)
         forward = {
             condition: rows for condition, rows in cases.items() if condition.mode == FORWARD
         }
         for number, (condition, rows) in enumerate(forward.items()):
             last = f"-{number + 1}" if number else ""
-            forms = {form: found.get(condition, {}) for form, found in others}
-            blocks = measured_blocks(rows, forms)
+            blocks = measured_blocks(rows, in_forms.get(condition, {}))
             if blocks:
                 name = f"params-latency-{bench.device}{last}"
                 yield name, params_latency(blocks, bench.device, condition)
@@ -286,8 +285,8 @@ def measured_blocks(rows: Rows, others: Mapping[str, Rows] | None = None) -> lis
         params, time, form = median_of(rows, name, PARAMS), least_of(rows, name), AS_IS
         if not params or not time:
             continue
-        for other, found in (others or {}).items():
-            least = least_of(found, name)
+        for other, own in (others or {}).items():
+            least = least_of(own, name)
             if least is not None and least < time:
                 time, form = least, other
         is_short = bool(shortfall(rows, name))

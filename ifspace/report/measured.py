@@ -1,7 +1,7 @@
 """Measured rows grouped: what was measured of each candidate under one condition."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,6 +85,15 @@ def by_condition(
         key = Condition(row["case"], shape, row["dtype"], row["layout"], row["mode"])
         conditions.setdefault(key, {}).setdefault(row["candidate"], {})[row["metric"]] = row
     return conditions
+
+
+def in_other_forms(rows: Sequence[Row]) -> dict[Condition, dict[str, Rows]]:
+    """Return the rows of blocks in other forms than as they are, by condition and form."""
+    forms: dict[Condition, dict[str, Rows]] = {}
+    for form in OTHER_FORMS:
+        for condition, of_form in by_condition(rows, form).items():
+            forms.setdefault(condition, {})[form] = of_form
+    return forms
 
 
 def median_of(rows: Rows, candidate: str, metric: str) -> float | None:

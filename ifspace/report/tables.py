@@ -12,12 +12,12 @@ from ifspace.catalogue.front import front_networks, front_table
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.measurements import BOTH_WAYS, FORWARD, PEAK, PREDICTED, RATIO, TIME
 from ifspace.report.measured import (
-    OTHER_FORMS,
     PARAMS,
     Condition,
     Rows,
     baseline_name,
     by_condition,
+    in_other_forms,
     least_of,
     median_of,
     shortfall,
@@ -330,12 +330,12 @@ def block_tables(results: Results) -> Iterator[Table]:
     """Yield for each device and shape the times of the blocks, then the errors of predictions."""
     for bench in results.blocks:
         cases = by_condition(bench.rows)
-        others = {form: by_condition(bench.rows, form) for form in OTHER_FORMS}
+        in_forms = in_other_forms(bench.rows)
         for condition, rows in cases.items():
             if condition.mode == FORWARD and any(timed(rows)):
                 both = cases.get(replace(condition, mode=BOTH_WAYS), {})
-                forms = {form: found.get(condition, {}) for form, found in others.items()}
-                yield _times(bench.device, condition, rows, both, forms)
+                others = in_forms.get(condition, {})
+                yield _times(bench.device, condition, rows, both, others)
         if bench.predictions:
             yield _predictions(bench)
 
@@ -369,13 +369,13 @@ def _times(
 
     `others`: what was measured of them in other forms, each with a column where a time is known.
     """
-    others = {form: found for form, found in others.items() if any(timed(found))}
+    others = {form: own for form, own in others.items() if any(timed(own))}
     # What sees less than the convolution stands last: its time is compared with no other.
     every = sorted(
         timed(rows),
         key=lambda timing: (
             bool(shortfall(rows, timing[0])),
-            min([timing[1], *filter(None, (least_of(x, timing[0]) for x in others.values()))]),
+            min([timing[1], *filter(None, (least_of(own, timing[0]) for own in others.values()))]),
         ),
     )
     compared = [timing for timing in every[MOST_TIMED:] if baseline_name(rows, timing[0])]
@@ -386,7 +386,7 @@ def _times(
                 name,
                 _maybe(rows, name, PARAMS, "{:,.0f}"),
                 number_text(time),
-                *(_number(least_of(found, name)) for found in others.values()),
+                *(_number(least_of(own, name)) for own in others.values()),
                 _maybe(rows, name, TIME),
                 _spread(rows[name].get(TIME)),
                 _number(least_of(both, name)),
