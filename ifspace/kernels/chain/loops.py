@@ -19,7 +19,7 @@ All that is compiled stands here: `ifspace.kernels.chain.compiled` keeps the mac
 under a key made of the code and the processor.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -40,6 +40,7 @@ from ifspace.kernels.chain.translation import (
 
 # Numbers of a vector: of a register with AVX-512, of two of ARM's, of one of AVX2.
 LANES: Final = 16 if "+avx512f" in processor()[2].split(",") else 8
+HALF: Final = LANES // 2
 FLOAT: Final = ir.FloatType()
 INT32: Final = ir.IntType(32)
 VECTOR: Final = ir.VectorType(FLOAT, LANES)
@@ -192,6 +193,37 @@ def _write(builder: Any, vector: Any, base: Any, index: Any, mask: Any, kind: in
         _call_masked(builder, "store", ir.VoidType(), kind, [vector, pointer, align, mask])
 
 
+def _write_first(builder: Any, vector: Any, base: Any, index: Any, count: Any) -> None:
+    """Write the first `count` floats of a vector, less than all.
+
+    Processors with AVX-512 store under a mask in one step. Others of AMD take about twelve cycles:
+    there four, two and one of them are stored.
+    """
+    if LANES > 8:
+        _write(builder, vector, base, index, _mask(builder, count), FLOAT32)
+        return
+    at, size = slot_with(builder, index), HALF
+    whole = slot_with(builder, vector)
+    while size:
+        is_part = builder.icmp_signed("!=", builder.and_(count, integer(size)), integer(0))
+        with builder.if_then(is_part):
+            own = builder.load(whole)
+            part = builder.shuffle_vector(own, own, _numbers(range(size)))
+            place = builder.load(at)
+            pointer = builder.bitcast(_at(builder, base, place), part.type.as_pointer())
+            builder.store(part, pointer).align = 4
+            rest = [min(lane + size, LANES - 1) for lane in range(LANES)]
+            builder.store(builder.shuffle_vector(own, own, _numbers(rest)), whole)
+            builder.store(builder.add(place, integer(size)), at)
+        size //= 2
+
+
+def _numbers(lanes: Iterable[int]) -> Any:
+    """Return the order of the elements of a vector that is mixed of others."""
+    order = list(lanes)
+    return ir.Constant(ir.VectorType(INT32, len(order)), order)
+
+
 def _call_masked(builder: Any, name: str, result: Any, kind: int, arguments: list[Any]) -> Any:
     """Call a masked load or store of LLVM."""
     name = f"llvm.masked.{name}.v{LANES}{NAMES[kind]}.p0"
@@ -238,24 +270,24 @@ def _silu(builder: Any, x: Any) -> Any:
     """Return x / (1 + exp(-x)).
 
     exp(z) = 2^n exp(r) with n = round(z / ln 2), |r| <= ln(2) / 2, ln 2 in two parts and exp(r) by
-    its series to r^7, whose remainder is 6e-9.
+    its series to r^7, whose remainder is 6e-9. Added to 1.5 2^23 a number is rounded, and its
+    lowest bits are those of an integer.
     """
+    shift, integers = _constant(12582912.0), ir.VectorType(INT32, LANES)
+
+    def constant(value: int) -> Any:
+        return ir.Constant(integers, [value] * LANES)
+
     z = _limited(builder, builder.fneg(x), _constant(-88.0), _constant(89.0))
-    n = _call(
-        builder,
-        "floor",
-        _call(builder, "fmuladd", z, _constant(1.4426950408889634), _constant(0.5)),
-    )
+    shifted = _call(builder, "fmuladd", z, _constant(1.4426950408889634), shift)
+    n = builder.fsub(shifted, shift)
     r = _call(builder, "fmuladd", n, _constant(-0.693359375), z)
     r = _call(builder, "fmuladd", n, _constant(2.12194440e-4), r)
     series = _constant(1 / 5040)
     for factor in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
         series = _call(builder, "fmuladd", series, r, _constant(factor))
-    integers = ir.VectorType(INT32, LANES)
-    name = f"llvm.fptosi.sat.v{LANES}i32.v{LANES}f32"
-    convert = declared(builder, ir.FunctionType(integers, [VECTOR]), name)
-    exponent = builder.add(builder.call(convert, [n]), ir.Constant(integers, [127] * LANES))
-    power = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [23] * LANES)), VECTOR)
+    exponent = builder.add(builder.bitcast(shifted, integers), constant(127))
+    power = builder.bitcast(builder.shl(exponent, constant(23)), VECTOR)
     return builder.fdiv(x, builder.fadd(_constant(1.0), builder.fmul(series, power)))
 
 
@@ -572,26 +604,37 @@ def run_block(builder: Any, *arguments: Any) -> None:
     _switch(builder, number, LOOPS, lambda *loop: _write_block(builder, arguments, Loop(*loop)))
 
 
-@contextmanager
-def _by_vector(builder: Any, count: Any) -> Iterator[tuple[Any, Any]]:
-    """Loop over the vectors of `count` elements: where each begins, and its mask of them."""
-    steps = builder.sdiv(builder.add(count, integer(LANES - 1)), integer(LANES))
-    with counting(builder, steps) as turn:
-        at = builder.mul(turn.index, integer(LANES))
-        yield at, _mask(builder, builder.sub(count, at))
+def _by_vector(builder: Any, count: Any, write: Callable[[Any, Any], None]) -> None:
+    """Write a loop over the vectors of `count` elements: `write` where each begins.
+
+    The last one may have less elements than a vector: then `write` gets their number, else None.
+    """
+    full = builder.sdiv(count, integer(LANES))
+    with counting(builder, full) as turn:
+        write(builder.mul(turn.index, integer(LANES)), None)
+    end = builder.mul(full, integer(LANES))
+    rest = builder.sub(count, end)
+    with builder.if_then(builder.icmp_signed(">", rest, integer(0))):
+        write(end, rest)
 
 
 @Piece
 def activate(builder: Any, address: Any, count: Any, kind: Any) -> None:
     """Apply the activation of a code to `count` floats from an address on."""
-    with _by_vector(builder, count) as (at, mask):
-        x = _read(builder, address, at, mask)
-        is_silu = builder.icmp_signed("==", kind, integer(SILU))
-        with builder.if_else(is_silu) as (then, otherwise):
-            with then:
-                _write(builder, _silu(builder, x), address, at, mask, FLOAT32)
-            with otherwise:
-                _write(builder, _hardswish(builder, x), address, at, mask, FLOAT32)
+    is_silu = builder.icmp_signed("==", kind, integer(SILU))
+    with builder.if_else(is_silu) as branches:
+        for branch, function in zip(branches, (_silu, _hardswish), strict=True):
+
+            def change(at: Any, rest: Any, function: Any = function) -> None:
+                mask = None if rest is None else _mask(builder, rest)
+                y = function(builder, _read(builder, address, at, mask))
+                if rest is None:
+                    _store(builder, y, address, at)
+                else:
+                    _write_first(builder, y, address, at, rest)
+
+            with branch:
+                _by_vector(builder, count, change)
 
 
 @Piece
@@ -606,11 +649,26 @@ def float_at(builder: Any, address: Any, index: Any) -> Any:
     return builder.load(_at(builder, address, index))
 
 
+def _zeros(builder: Any, count: Any) -> Any:
+    """Return a vector of zeros for a loop, as what LLVM does not know: it would call memset.
+
+    `count`: a number below 2^62.
+    """
+    return _splat(builder, builder.uitofp(builder.lshr(count, integer(62)), FLOAT))
+
+
 @Piece
 def set_zero(builder: Any, address: Any, count: Any) -> None:
     """Set floats to zero, `count` of them from an address on."""
-    with _by_vector(builder, count) as (at, mask):  # a plain loop became a call of memset
-        _write(builder, _constant(0.0), address, at, mask, FLOAT32)
+    zeros = _zeros(builder, count)
+
+    def clear(at: Any, rest: Any) -> None:
+        if rest is None:
+            _store(builder, zeros, address, at)
+        else:
+            _write_first(builder, zeros, address, at, rest)
+
+    _by_vector(builder, count, clear)
 
 
 def _prefetching(writes: bool) -> Any:
@@ -662,11 +720,10 @@ def copy_rows(builder: Any, source: Any, target: Any, rows: Any, width: Any, row
 
 @Piece
 def clear_gaps(builder: Any, address: Any, rows: Any, row: Any, count: Any) -> None:
-    """Set `count` floats to zero, `LANES` at the most, in rows `row` floats apart."""
-    mask = _mask(builder, count)
+    """Set `count` floats to zero, less than `LANES`, in rows `row` floats apart."""
+    zeros = _zeros(builder, rows)
     with counting(builder, rows) as turn:
-        at = builder.mul(turn.index, row)
-        _write(builder, _constant(0.0), address, at, mask, FLOAT32)
+        _write_first(builder, zeros, address, builder.mul(turn.index, row), count)
 
 
 def _copying(source_kind: int, target_kind: int) -> Any:
@@ -904,10 +961,11 @@ def read_pixels(source, channels, target, channel, count, kind):
     `channel`: floats from a channel of the target to the next.
     """
     size = 4 if kind == FLOAT32 else 2
-    for pixel in range(0, count, LANES):
-        rows = min(LANES, count - pixel)
-        for first in range(0, channels, LANES):
-            columns = min(LANES, channels - first)
+    rows, columns = min(LANES, count), min(LANES, channels)
+    for begin in range(0, count, LANES):
+        pixel = min(begin, count - rows)  # some of the last ones twice
+        for start in range(0, channels, LANES):
+            first = min(start, channels - columns)
             place = source + size * (pixel * channels + first)
             block = target + 4 * (first * channel + pixel)
             if kind == BFLOAT16:
@@ -925,10 +983,11 @@ def write_pixels(source, channel, target, channels, count, kind):
     `channel`: floats from a channel of the source to the next.
     """
     size = 4 if kind == FLOAT32 else 2
-    for pixel in range(0, count, LANES):
-        columns = min(LANES, count - pixel)
-        for first in range(0, channels, LANES):
-            rows = min(LANES, channels - first)
+    rows, columns = min(LANES, channels), min(LANES, count)
+    for begin in range(0, count, LANES):
+        pixel = min(begin, count - columns)  # some of the last ones twice
+        for start in range(0, channels, LANES):
+            first = min(start, channels - rows)
             block = source + 4 * (first * channel + pixel)
             place = target + size * (pixel * channels + first)
             if kind == BFLOAT16:
@@ -1008,7 +1067,7 @@ def write_tile(scratch, y, plan):
 @Function
 def clear_columns(address, rows, row, count):
     """Set `count` floats to zero in some rows, which are `row` floats apart."""
-    if count <= LANES:
+    if count < LANES:
         clear_gaps(address, rows, row, count)
         return
     for i in range(rows):
@@ -1463,7 +1522,6 @@ class Outer(NamedTuple):
     lanes: int = LANES
 
 
-HALF: Final = LANES // 2
 OUTERS: Final = tuple(
     loop
     for loop in (
