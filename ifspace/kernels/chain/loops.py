@@ -68,8 +68,8 @@ class Loop(NamedTuple):
     """A compiled loop: filters of a block, vectors of pixels, stride of the source.
 
     `taps`: how many each filter has, whose weights are adjacent; 0 for any number. `rows`: of the
-    result that are computed together. `is_depthwise`: whether it is that of a 3x3 kernel on one
-    channel.
+    result that are computed together. `side`: rows and columns of the kernel of a depthwise loop,
+    which has one channel; 0 of the others.
     """
 
     filters: int
@@ -77,7 +77,7 @@ class Loop(NamedTuple):
     stride: int = 1
     taps: int = 0
     rows: int = 1
-    is_depthwise: bool = False
+    side: int = 0
 
 
 LOOPS: Final = (
@@ -100,10 +100,8 @@ LOOPS: Final = (
     Loop(2, 1, 2, rows=4),
     Loop(1, 1, 2),
     Loop(1, 1, 2, rows=4),
-    Loop(1, 1, rows=4, is_depthwise=True),
-    Loop(1, 1, is_depthwise=True),
+    *(Loop(1, 1, rows=rows, side=side) for side in (3, 5) for rows in (4, 1)),
 )
-SIDE: Final = 3  # rows and columns of the kernel of a depthwise loop
 
 # Codes of what is applied to the results. A rectifier is a pair of limits.
 LIMITS, SILU, HARDSWISH = 0, 1, 2
@@ -497,22 +495,19 @@ class _BlockWriter:
                 builder.store(total, sums[i, j])
 
     def write_depthwise(self) -> None:
-        """Write the loop over rows and columns of a 3x3 kernel on one channel.
+        """Write the loop over rows and columns of a kernel on one channel.
 
-        A row of the source is a part of up to three rows of the output, whose sums are in
-        registers. The last rows may be computed twice. What lies outside the image is not read.
+        A row of the source is a part of several rows of the output, whose sums are in registers.
+        The last rows may be computed twice. What lies outside the image is not read.
         """
-        builder, sums = self.builder, self.slots()
-        weights = [self.weight(0, integer(tap)) for tap in range(SIDE**2)]
+        builder, sums, side = self.builder, self.slots(), self.loop.side
+        weights = [self.weight(0, integer(tap)) for tap in range(side**2)]
         first = builder.add(self.source, builder.mul(self.offset(integer(0)), integer(4)))
         pitch = builder.mul(self.source_row, integer(4))
-        before_last, begin = builder.sub(self.steps, integer(1)), integer(0)
-        first_masks, last_masks = map(self.column_masks, (begin, self.latest))
-        plain: list[Any] = [None] * SIDE
         with counting(builder, self.row_groups()) as group:
             row = self.first_row(group.index)
             places = []
-            for i in range(self.loop.rows + SIDE - 1):
+            for i in range(self.loop.rows + side - 1):
                 number = builder.add(row, integer(i))
                 place = builder.add(first, builder.mul(number, pitch))
                 if MASKED:
@@ -524,14 +519,26 @@ class _BlockWriter:
             def step(pixel: Any, masks: list[Any]) -> None:
                 self.write_step(sums, weights, places, row, pixel, masks)
 
-            with builder.if_else(builder.icmp_signed(">", before_last, begin)) as (then, otherwise):
-                with then:  # elements of the first and the last column of a kernel may be outside
-                    step(begin, [first_masks[0], *plain[1:]])
-                    with counting(builder, before_last, integer(1)) as turn:
-                        step(builder.mul(turn.index, integer(LANES)), plain)
-                    step(self.latest, [*plain[:-1], last_masks[-1]])
-                with otherwise:
-                    step(begin, first_masks)
+            if side == 3:
+                self.write_edges(step)
+            else:
+                with counting(builder, self.steps) as turn:
+                    pixel = self.pixel(turn.index)
+                    step(pixel, self.column_masks(pixel))
+
+    def write_edges(self, step: Callable[[Any, list[Any]], None]) -> None:
+        """Write the steps of a row of a 3x3 kernel, of which only the first and last mask."""
+        builder = self.builder
+        before_last, begin = builder.sub(self.steps, integer(1)), integer(0)
+        first_masks, last_masks = map(self.column_masks, (begin, self.latest))
+        with builder.if_else(builder.icmp_signed(">", before_last, begin)) as (then, otherwise):
+            with then:  # elements of the first and the last column of a kernel may be outside
+                step(begin, [first_masks[0], None, None])
+                with counting(builder, before_last, integer(1)) as turn:
+                    step(builder.mul(turn.index, integer(LANES)), [None, None, None])
+                step(self.latest, [None, None, last_masks[-1]])
+            with otherwise:
+                step(begin, first_masks)
 
     def write_step(
         self,
@@ -543,14 +550,14 @@ class _BlockWriter:
         masks: list[Any],
     ) -> None:
         """Write the sums of a vector of pixels in some rows."""
-        builder = self.builder
+        builder, side = self.builder, self.loop.side
         for total in sums.values():
             builder.store(self.biases[0], total)
         for column, mask in enumerate(masks):
             for i, place in enumerate(places):
                 read = _read(builder, place, builder.add(pixel, integer(column)), mask)
-                for j in range(max(0, i - SIDE + 1), min(self.loop.rows, i + 1)):
-                    weight, total = weights[SIDE * (i - j) + column], sums[0, j]
+                for j in range(max(0, i - side + 1), min(self.loop.rows, i + 1)):
+                    weight, total = weights[side * (i - j) + column], sums[0, j]
                     added = _call(builder, "fmuladd", weight, read, builder.load(total))
                     builder.store(added, total)
         self.finish(sums, row, pixel)
@@ -558,16 +565,16 @@ class _BlockWriter:
     def column_masks(self, pixel: Any) -> list[Any]:
         """Return which elements of a vector lie in the image, for each column of a kernel."""
         if not MASKED:
-            return [None] * SIDE
+            return [None] * self.loop.side
         builder = self.builder
         first = builder.sub(pixel, self.border)
-        places = [builder.add(first, integer(column)) for column in range(SIDE)]
+        places = [builder.add(first, integer(column)) for column in range(self.loop.side)]
         return [_mask(builder, self.source_width, place) for place in places]
 
 
 def _write_block(builder: Any, arguments: Any, loop: Loop) -> None:
     writer = _BlockWriter(builder, arguments, loop)
-    if loop.is_depthwise:
+    if loop.side:
         writer.write_depthwise()
     else:
         writer.write()

@@ -11,9 +11,9 @@ column of H W rows, and channels_last all images as one.
 Values lie in the scratch memory of a thread as [channels, rows, columns], so that the results of
 every stage stay in its caches. The input is read from its tensor, and the result written to its
 own, where no zeros are needed around them; an input that the first stage reads one channel a
-filter is copied one channel at a time. A depthwise 3x3 layer at stride 1 needs no zeros: it does
-not read what lies outside the image. Nor are such rows computed for it by the pointwise layers
-before it.
+filter is copied one channel at a time. A depthwise 3x3 or 5x5 layer at stride 1 needs no zeros:
+it does not read what lies outside the image. Nor are such rows computed for it by the pointwise
+layers before it.
 """
 
 from array import array
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ifspace.kernels.chain import loops
-from ifspace.kernels.chain.loops import LANES, LOOPS, MEMORY, SIDE, STREAM, TENSOR
+from ifspace.kernels.chain.loops import LANES, LOOPS, MEMORY, STREAM, TENSOR
 from ifspace.kernels.chain.stages import Chain, Convolution, Index
 from ifspace.kernels.chain.threads import PARTS, run_words, scratch_memory, shares
 from ifspace.kernels.tensors import memory_format
@@ -55,6 +55,8 @@ LONG_PARTS: Final = 2
 SHARED_WORK: Final = 500_000
 # Elements behind the scratch memory that a vector may read, but never use.
 MARGIN: Final = 8 * LANES
+# Kernels that have depthwise loops.
+DEPTHWISE: Final = frozenset(loop.side for loop in LOOPS) - {0}
 # Pixels of the longest step of a loop.
 MOST_STEP: Final = LANES * max(loop.vectors for loop in LOOPS)
 INFINITY: Final = float("inf")
@@ -360,12 +362,12 @@ def _input_place(chain: Chain, values: list[Value], last_top: int, is_direct: bo
 
 def _is_depthwise(stage: Convolution) -> bool:
     """Return whether a depthwise loop can compute a stage."""
-    return stage.stride == 1 and stage.kernel == SIDE and stage.is_depthwise
+    return stage.stride == 1 and stage.kernel in DEPTHWISE and stage.is_depthwise
 
 
 def _masks(stage: Convolution) -> bool:
     """Return whether a stage reads nothing outside the image, so that no zeros are needed there."""
-    return loops.MASKED and _is_depthwise(stage) and stage.padding <= 1
+    return loops.MASKED and _is_depthwise(stage) and stage.padding <= stage.kernel // 2
 
 
 def _pixels(chain: Chain, values: list[Value], number: int) -> tuple[int, int]:
@@ -628,10 +630,11 @@ def _loop(filters: int, taps: int, stage: Convolution, rows: int, count: int) ->
     One fits whose step has at most the pixels and the rows that there are.
     """
     is_depthwise = _masks(stage) or (_is_depthwise(stage) and rows > 1)
+    side = stage.kernel if is_depthwise else 0
     fits = [
         (loop.taps, loop.vectors, loop.rows, number)
         for number, loop in enumerate(LOOPS)
-        if (loop.filters, loop.stride, loop.is_depthwise) == (filters, stage.stride, is_depthwise)
+        if (loop.filters, loop.stride, loop.side) == (filters, stage.stride, side)
         and (loop.vectors == 1 or loop.vectors * LANES <= count)
         and loop.taps in (0, taps)
         and loop.rows <= rows

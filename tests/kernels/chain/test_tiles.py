@@ -89,6 +89,26 @@ def test_a_chain_computes_its_definition(name: str, images: int) -> None:
         assert error < 2e-6, (height, width, float(error))
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_depthwise_layers_see_the_edges_of_an_image(
+    kernel: int, layout: torch.memory_format
+) -> None:
+    """Behind and before every channel lies one of NaN, of which nothing may be read."""
+    generator = torch.Generator().manual_seed(1)
+    for padding, width, height in product(range(kernel), range(1, 27), (1, 4, 9)):
+        if min(width, height) + 2 * padding < kernel:
+            continue
+        chain = Chain((Stage(9, 9, 1, 1, "blocked", kernel, 1, padding),))
+        x = torch.randn(1, 9, height, width, generator=generator)
+        weights = torch.randn(chain.weights, generator=generator)
+        expected = reference(x.double(), weights.double(), None, chain)[:, ::2]
+        x[:, 1::2] = torch.nan
+        y = run(x.contiguous(memory_format=layout), weights, None, chain)[:, ::2]
+        error = (y - expected).abs().max() / expected.abs().max()
+        assert error < 2e-6, (padding, width, height, float(error))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHAINS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -145,8 +165,11 @@ start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 x = torch.frombuffer(memory, dtype=torch.float32, count=size // 4, offset=size).view(1, 4, 16, -1)
 for page in (0, 2):
     assert protect(ctypes.c_void_p(start + page * size), ctypes.c_size_t(size), 0) == 0
-depthwise, pointwise = Stage(4, 4, 1, 1, "blocked", 3, 1, 1), Stage(4, 4, 2, 2)
-for stages in ((depthwise,), (pointwise, depthwise), (depthwise, pointwise, depthwise)):
+depthwise, wide = (Stage(4, 4, 1, 1, "blocked", k, 1, k // 2) for k in (3, 5))
+pointwise = Stage(4, 4, 2, 2)
+for stages in (
+    (depthwise,), (wide,), (pointwise, depthwise), (depthwise, pointwise, depthwise), (wide, wide)
+):
     chain = Chain(stages)
     run(x, torch.ones(chain.weights), None, chain)
 print("inside")
