@@ -51,7 +51,8 @@ class Layer(NamedTuple):
     `together`: how many filters share what the compiled loops read; for an input's gradient, how
     many channels share the filters that read them. `pixels_in`, `pixels_out`: of all images; `row`:
     the pixels of an output row, or of a whole map where the kernel is 1. `groups`: of the grouped
-    convolution that computes it, or 0; `dense`: whether a dense convolution may.
+    convolution that computes it, or 0; `dense`: whether a dense convolution may; `stride`: of both
+    axes.
     """
 
     c_in: int
@@ -64,13 +65,13 @@ class Layer(NamedTuple):
     together: int
     groups: int
     dense: bool
+    stride: int = 1
 
     @property
-    def shape(self) -> str:
-        """The name of the layer's kind in a table of constants."""
-        if self.kernel == 1:
-            return "pointwise"
-        return "depthwise" if self.fan_in == 1 else "spatial"
+    def shapes(self) -> tuple[str, ...]:
+        """The names of the layer's kind in a table of constants, the first that is there counts."""
+        kind = "pointwise" if self.kernel == 1 else "depthwise" if self.fan_in == 1 else "spatial"
+        return (kind,) if self.stride == 1 else (f"strided {kind}", kind)
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -104,10 +105,11 @@ class Costs:
 
     def time_ns(self, layer: Layer, function: str, way: str, dtype: torch.dtype, last: bool) -> Any:
         """Return the nanoseconds of a way, or None where it was not measured."""
-        row = self.rows.get(_key(layer.shape, function, way, dtype, last))
-        if row is None:
-            return None
-        return sum(cost * n for cost, n in zip(row, layer.features(way), strict=True))
+        for shape in layer.shapes:
+            row = self.rows.get(_key(shape, function, way, dtype, last))
+            if row is not None:
+                return sum(cost * n for cost, n in zip(row, layer.features(way), strict=True))
+        return None
 
     def choose(
         self, layer: Layer, function: str, dtype: torch.dtype, channels_last: bool
@@ -120,7 +122,8 @@ class Costs:
             return Choice(COMPILED, (), self.machine)
         (_, compiled), *others = times
         others.sort(key=lambda row: row[1])
-        is_known = layer.fan_in <= self.widest.get(layer.shape, 0)
+        widest = (self.widest[shape] for shape in layer.shapes if shape in self.widest)
+        is_known = layer.fan_in <= next(widest, 0)
         is_faster = not others or (is_known and compiled <= SURELY * others[0][1])
         return Choice(COMPILED if is_faster else others[0][0], tuple(times), self.machine)
 
@@ -217,6 +220,12 @@ class Sample(NamedTuple):
     kernel: int
     side: int
     step: int
+    stride: int = 1
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions that the compiled loops have."""
+        return FUNCTIONS if self.stride == 1 else ("forward", "weight_grad")
 
     @property
     def stage(self) -> Any:
@@ -225,18 +234,19 @@ class Sample(NamedTuple):
 
         order = "blocked" if self.step == self.fan_in else "rolling"
         sizes = self.channels, self.channels, self.fan_in, self.step
-        return Stage(*sizes, order, self.kernel, 1, self.kernel // 2)
+        return Stage(*sizes, order, self.kernel, self.stride, self.kernel // 2)
 
     def layer(self, function: str) -> Layer:
         """Return what its times depend on."""
         from ifspace.kernels.chain.stages import gradient_of
 
-        pixels, is_grouped = self.images * self.side**2, self.step == self.fan_in
-        sizes = self.channels, self.channels, self.fan_in, self.kernel, pixels, pixels
+        out, is_grouped = self.stage.size_of(self.side), self.step == self.fan_in
+        pixels = self.images * self.side**2, self.images * out**2
         own = gradient_of(self.stage) if function == "input_grad" else self.stage
         groups = is_grouped * (self.channels // self.fan_in)
-        row = self.side**2 if self.kernel == 1 else self.side
-        return Layer(*sizes, row, own.together, groups, self.kernel == 1)
+        row, is_dense = out**2 if self.kernel == 1 else out, self.kernel == self.stride == 1
+        sizes = self.channels, self.channels, self.fan_in, self.kernel, *pixels, row
+        return Layer(*sizes, own.together, groups, is_dense, self.stride)
 
 
 SAMPLES: Final = (
@@ -263,6 +273,27 @@ SAMPLES: Final = (
         )
         for fan_in in (2, 4, 8, 16, 32, 64)
     ),
+    *(
+        Sample(images, channels, fan_in, 1, side, fan_in, 2)
+        for images, channels, side in (
+            (1, 64, 56), (1, 128, 28), (1, 256, 14), (4, 64, 28), (2, 128, 28),
+        )
+        for fan_in in (16, channels // 4, channels)
+    ),
+    *(
+        Sample(images, channels, 1, kernel, side, 1, 2)
+        for images, channels, side in (
+            (1, 96, 112), (1, 144, 56), (1, 240, 28), (1, 672, 14), (4, 64, 28), (8, 128, 14),
+        )
+        for kernel in (3, 5)
+    ),
+    *(
+        Sample(images, channels, fan_in, 3, side, fan_in, 2)
+        for images, channels, side in (
+            (1, 64, 56), (1, 128, 28), (4, 64, 28), (1, 256, 14),
+        )
+        for fan_in in (4, 16, 64)
+    ),
 )  # fmt: skip
 
 
@@ -276,22 +307,24 @@ def ways_of(
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
     c, fan_in, k = sample.channels, sample.fan_in, sample.kernel
-    shape = sample.images, c, sample.side, sample.side
-    x, grad = (torch.randn(shape).to(dtype).contiguous(memory_format=layout) for _ in range(2))
+    stage, stride = sample.stage, sample.stride
+    x, grad = (
+        torch.randn(sample.images, c, side, side).to(dtype).contiguous(memory_format=layout)
+        for side in (sample.side, stage.size_of(sample.side))
+    )
     weight = torch.randn(c, fan_in, k, k).to(dtype)
-    stage = sample.stage
     groups, padding = c // fan_in, k // 2
     windows = windows_at(c, c, fan_in, sample.step, "rolling")
     narrow, dense = weight.view(c, -1), cpu.Plan()
 
     def backward(*mask: bool) -> Any:
-        numbers = [1, 1], [padding, padding], [1, 1], False, [0, 0], groups
+        numbers = [stride] * 2, [padding, padding], [1, 1], False, [0, 0], groups
         return torch.ops.aten.convolution_backward(grad, x, weight, None, *numbers, mask)
 
     def grouped() -> Any:
-        if k == 1:  # with what an RPW layer does before and after
+        if k == stride == 1:  # with what an RPW layer does before and after
             return cpu.grouped(x, narrow, None, windows)
-        return torch.conv2d(x, weight, None, 1, padding, 1, groups)
+        return torch.conv2d(x, weight, None, stride, padding, 1, groups)
 
     calls: dict[str, dict[str, Callable[[], Any]]] = {
         "forward": {
@@ -344,23 +377,23 @@ def measure(note: Callable[[str], None]) -> tuple[Costs, list[tuple[str, float, 
     rows: dict[str, list[float]] = {}
     widest: dict[str, int] = {}
     for sample in SAMPLES:
-        shape = sample.layer("forward").shape
+        shape = sample.layer("forward").shapes[0]
         widest[shape] = max(widest.get(shape, 0), sample.fan_in)
     quality = []
     try:
         for dtype, last, function in product(DTYPES, (False, True), FUNCTIONS):
             measured: list[tuple[Layer, dict[str, float]]] = []
             for sample in SAMPLES:
+                if function not in sample.functions:
+                    continue
                 ways = ways_of(sample, function, dtype, last)
                 times = least_times(list(ways.values()))
                 measured.append((sample.layer(function), dict(zip(ways, times, strict=True))))
-            for shape, way in product(
-                ("pointwise", "depthwise", "spatial"), (COMPILED, GROUPED, DENSE)
-            ):
+            for shape, way in product(widest, (COMPILED, GROUPED, DENSE)):
                 cases = [
                     (layer.features(way), times[way])
                     for layer, times in measured
-                    if layer.shape == shape and way in times
+                    if layer.shapes[0] == shape and way in times
                 ]
                 if cases:
                     table = np.array([features for features, _ in cases], dtype=float)

@@ -124,6 +124,21 @@ def _known_stage(
     return stage
 
 
+def is_torch_faster(stage: Stage, x: Tensor) -> bool:
+    """Return whether torch's conv2d is expected to compute a stage of x in less time.
+
+    `stage`: without what a convolution of torch has not, rolling windows and channel shuffles.
+
+    >>> dense = Stage(64, 64, fan_in=64, step=64)
+    >>> is_torch_faster(dense, torch.ones(1, 64, 28, 28, dtype=torch.float64))
+    True
+    """
+    if x.dtype not in costs.DTYPES or layers() is None:
+        return True
+    way = _choice(stage, "forward", tuple(x.shape), x.dtype, is_channels_last(x)).way
+    return way != costs.COMPILED
+
+
 @lru_cache(maxsize=4096)
 def _choice(
     stage: Stage, function: str, x: tuple[int, ...], dtype: torch.dtype, channels_last: bool
@@ -136,7 +151,8 @@ def _choice(
     together = (gradient_of(stage) if function == "input_grad" else stage).together
     sizes = stage.c_in, stage.c_out, stage.fan_in, stage.kernel
     row = rows * row if stage.kernel == 1 else row
-    layer = costs.Layer(*sizes, images * height * width, pixels, row, together, groups, False)
+    counts = images * height * width, pixels, row, together, groups
+    layer = costs.Layer(*sizes, *counts, dense=False, stride=stage.stride)
     return costs.choose(layer, function, dtype, channels_last)
 
 

@@ -13,11 +13,12 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Final, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from ifspace.errors import SettingError
 from ifspace.kernels.chain import operator
@@ -32,13 +33,17 @@ from ifspace.kernels.chain.operator import (
 )
 from ifspace.kernels.chain.stages import Chain, Stage
 from ifspace.kernels.rpw.operator import is_transforming
-from ifspace.kernels.tensors import is_autocast, is_watched
+from ifspace.kernels.tensors import is_autocast, is_watched, memory_format
+from ifspace.kernels.thin import is_torch_faster
 from ifspace.kernels.windows import BLOCKED
 from ifspace.nn.block import ACTIVATIONS, BlockModule, ChainModule
 from ifspace.nn.checks import is_plain, unwrapped, wrong_type
 from ifspace.nn.collapse import CollapsedBlock
 from ifspace.nn.layers import RollingPointwiseConv1d, RollingPointwiseConv2d
 from ifspace.nn.network import FreeShortcut, Residual
+
+# What computes an input: the layers themselves, torch's convolution with folded weights, the chain.
+LAYERS, TORCH, CHAIN = "layers", "torch", "chain"
 
 Module = TypeVar("Module", bound=nn.Module)
 _ACTIVATION_NAMES: Final = {module: name for name, module in ACTIVATIONS.items()}
@@ -67,6 +72,9 @@ def fuse(module: Module) -> Module:
     convolution of more than 512 weights a filter, which torch computes faster, and what `module`
     does around its blocks. Hooks that are added later to a layer of a fused block are not
     called.
+
+    Convolutions that stand alone, such as a stem, are torch's own where they are expected to take
+    less time so, with folded weights.
 
     Folded weights are computed once, and again when a parameter or a running statistic was changed,
     replaced or loaded; only a change in place through `.data` is not seen before `fuse` is called
@@ -171,14 +179,14 @@ Slot = tuple[dict[str, Any], str]
 class Folded:
     """The flat float32 weights and biases of a chain, and the tensors that they were made of.
 
-    `state`: slot, tensor, version and address of each. `accepted`: whether an engine takes inputs
-    of a shape and dtype, on a CPU or on a device with some strides.
+    `state`: slot, tensor, version and address of each. `ways`: what computes inputs of a shape,
+    dtype and, where they matter, device and strides.
     """
 
     weights: Tensor
     biases: Tensor | None
     state: tuple[tuple[dict[str, Any], str, Tensor | None, int, int], ...] = ()
-    accepted: dict[Any, bool] = field(default_factory=dict)
+    ways: dict[Any, str] = field(default_factory=dict)
 
     def is_fresh(self) -> bool:
         """Return whether the tensors are still the same, unchanged."""
@@ -213,6 +221,14 @@ class Run:
         self.chain = operator.parse(self.text)
         self._folded: Folded | None = None
 
+    @cached_property
+    def sole(self) -> Stage | None:
+        """The stage of a chain that has one, if torch's conv2d computes it too."""
+        (first, *others) = self.chain.stages
+        shuffles = first.shuffle_in or first.shuffle_out
+        is_plain = first.is_grouped and not shuffles and first.residual is None
+        return first if is_plain and not others and self.dims == 2 else None
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"chain": None, "_folded": None}
 
@@ -237,30 +253,44 @@ class Run:
         folded = self._folded
         if folded is None or not folded.is_fresh():
             folded = self.fold()
-        key = x.shape, x.dtype, x.is_cpu or (x.device, x.stride())
-        accepted = folded.accepted.get(key)
-        if accepted is None:
-            accepted = self._accept(x, folded, key)
-        if not accepted:
+        key = x.shape, x.dtype, (x.is_cpu and self.sole is None) or (x.device, x.stride())
+        way = folded.ways.get(key) or self._choose(x, folded, key)
+        if way == LAYERS:
             return None
+        if way == TORCH:
+            return self._by_torch(x, folded)
         if self.dims == 1:
             x = x.unsqueeze(2)
             return run_chain(x, folded.weights, folded.biases, self.chain).squeeze(2)
         return run_chain(x, folded.weights, folded.biases, self.chain)
 
-    def _accept(self, x: Tensor, folded: Folded, key: Any) -> bool:
-        accepted = self._takes(x, is_cast=False)
-        if accepted:
-            reason = obstacle(x, self.chain)
-            if reason is not None:
-                note(reason)
-                accepted = False
-            else:
-                self.chain.shape_of(x.shape if self.dims == 2 else (*x.shape[:2], 1, x.shape[2]))
-        if len(folded.accepted) >= MOST_SHAPES:
-            folded.accepted.clear()
-        folded.accepted[key] = accepted
-        return accepted
+    def _choose(self, x: Tensor, folded: Folded, key: Any) -> str:
+        """Return what computes an input that looks like x, and remember it."""
+        way, sole = CHAIN, self.sole
+        if not self._takes(x, is_cast=False):
+            way = LAYERS
+        elif (reason := obstacle(x, self.chain)) is not None:
+            note(reason)
+            way = LAYERS
+        else:
+            self.chain.shape_of(x.shape if self.dims == 2 else (*x.shape[:2], 1, x.shape[2]))
+            if sole is not None and x.is_cpu and x.dtype == torch.float32:
+                way = TORCH if is_torch_faster(sole, x) else CHAIN
+        if len(folded.ways) >= MOST_SHAPES:
+            folded.ways.clear()
+        folded.ways[key] = way
+        return way
+
+    def _by_torch(self, x: Tensor, folded: Folded) -> Tensor:
+        """Return the result of the only stage by torch's conv2d, the activation in place."""
+        stage = cast(Stage, self.sole)
+        weight = folded.weights.view(stage.c_out, stage.fan_in, stage.kernel, stage.kernel)
+        groups = stage.c_in // stage.fan_in
+        with torch.no_grad():
+            y = conv2d(x, weight, folded.biases, stage.stride, stage.padding, 1, groups)
+            if stage.activation is not None:
+                y = getattr(nn.functional, stage.activation)(y, inplace=True)
+        return y.contiguous(memory_format=memory_format(x))
 
     def _takes(self, x: Tensor, is_cast: bool) -> bool:
         """Return whether x suits the layers; `is_cast`: whether autocast converts it."""

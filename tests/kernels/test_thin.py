@@ -219,6 +219,28 @@ def test_the_loops_are_chosen_where_they_are_surely_faster(
     assert machine.choose(layer, "forward", torch.float32, False).way == way
 
 
+def test_a_stride_has_constants_of_its_own_where_it_was_measured() -> None:
+    rows = {
+        f"float32 nchw {shape} forward {way}": [ns, 0, 0, 0, 0]
+        for shape, times in (("depthwise", (10.0, 100.0)), ("strided depthwise", (100.0, 10.0)))
+        for way, ns in zip((costs.COMPILED, costs.GROUPED), times, strict=True)
+    }
+    sizes = 64, 64, 1, 3, 784, 196, 14, 1, 64, False
+    chosen = {}
+    for known in (rows, dict(list(rows.items())[:2])):
+        machine = costs.Costs("a machine", known, {"depthwise": 1, "strided depthwise": 1})
+        for stride in (1, 2):
+            layer = costs.Layer(*sizes, stride)
+            way = machine.choose(layer, "forward", torch.float32, False).way
+            chosen[len(known), stride] = way
+    assert chosen == {
+        (4, 1): costs.COMPILED,
+        (4, 2): costs.GROUPED,
+        (2, 1): costs.COMPILED,
+        (2, 2): costs.COMPILED,
+    }
+
+
 def test_measured_constants_choose_the_least_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:

@@ -5,6 +5,7 @@ The yardstick is a copy of the module in float64, layer by layer.
 
 import copy
 import pickle
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -317,6 +318,31 @@ def test_a_users_module():
     assert type(module.layers) is nn.Sequential
     assert module.training
     assert type(fused.layers) is FusedSequential
+
+
+@pytest.mark.parametrize("by_torch", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_convolutions_that_stand_alone(monkeypatch, by_torch, layout):
+    """They are torch's or the loops', whichever is expected to be faster for such an input."""
+    asked, fuse_module = [], sys.modules["ifspace.nn.fuse"]
+    monkeypatch.setattr(fuse_module, "is_torch_faster", lambda *a: asked.append(a) or by_torch)
+    monkeypatch.setattr(fuse_module, "conv2d" if not by_torch else "run_chain", None)
+    for convolution, activation in (
+        (nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU6()),
+        (nn.Conv2d(8, 8, 5, padding=2, groups=8, bias=False), nn.SiLU()),
+        (nn.Conv2d(16, 8, 1, 2), nn.Hardswish()),
+        (nn.Conv2d(16, 8, 1), nn.Identity()),
+    ):
+        norm = nn.BatchNorm2d(8)
+        module = randomised(nn.Sequential(convolution, norm, activation, nn.AdaptiveAvgPool2d(3)))
+        fused, x = fuse(module), torch.randn(2, convolution.in_channels, 13, 10)
+        with torch.no_grad():
+            for _ in range(2):
+                close(fused(x.contiguous(memory_format=layout)), exact(module, x))
+            convolution.weight.mul_(2)
+            norm.running_mean.add_(1)
+            close(fused(x.contiguous(memory_format=layout)), exact(module, x))
+    assert len(asked) == 8  # once for each shape and state of the weights
 
 
 @pytest.mark.slow

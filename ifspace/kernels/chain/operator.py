@@ -31,7 +31,6 @@ from ifspace.kernels.tensors import (
     is_watched,
     shape_text,
 )
-from ifspace.kernels.windows import is_grouped
 
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
 MOST_STRIDE: Final = 2
@@ -321,9 +320,8 @@ ACTIVATIONS_OF: Final = {name: getattr(torch.nn.functional, name) for name in AC
 
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stage: Stage) -> Tensor:
     x = _shuffled(x, stage.shuffle_in)
-    groups = stage.c_in // stage.fan_in
-    is_dense = stage.step == stage.c_in
-    if is_dense or is_grouped(stage.fan_in, stage.step, groups, stage.c_out, stage.order):
+    if stage.is_grouped:
+        groups = stage.c_in // stage.fan_in
         return conv2d(x, weight, bias, stage.stride, stage.padding, groups=groups)
     if stage.kernel == 1:
         x = x[:, :, :: stage.stride, :: stage.stride]

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ifspace.errors import KernelError
-from ifspace.kernels.windows import ROLLING, read_channels, windows_at
+from ifspace.kernels.windows import ROLLING, is_grouped, read_channels, windows_at
 
 Index = NDArray[np.int64]
 
@@ -243,6 +243,13 @@ class Stage(Convolution):
                 f"divide the channels, activations None, {', '.join(ACTIVATIONS)}",
                 remedy="correct it",
             )
+
+    @cached_property
+    def is_grouped(self) -> bool:
+        """Whether its filters read groups of channels, as those of torch's conv2d do."""
+        groups = self.c_in // self.fan_in
+        is_dense = self.step == self.c_in
+        return is_dense or is_grouped(self.fan_in, self.step, groups, self.c_out, self.order)
 
     @cached_property
     def reads(self) -> Index:
