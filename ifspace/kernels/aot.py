@@ -1,14 +1,19 @@
 """Compiling the Triton kernels ahead of time, without a card: do they fit, and do they spill?
 
-`CASES` lists every kernel of RPW and of the fused block under its configurations; `compile_case`
-compiles one for a target, in a process that has imported triton without its interpreter.
+`CASES` lists every kernel of RPW, of the fused block and of chains under its configurations;
+`compile_case` compiles one for a target, in a process that has imported triton without its
+interpreter. `AotCase.key` says whether what was measured of one once still holds.
 """
 
+import hashlib
+import io
 import re
 import subprocess
 import tempfile
+import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +22,8 @@ import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.language import constexpr
+from triton.runtime import JITFunction
 
 from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels.chain import triton as chains
@@ -24,6 +31,7 @@ from ifspace.kernels.chain.stages import Chain, Stage
 from ifspace.kernels.fused import triton as fused
 from ifspace.kernels.fused.reference import FusedSpec
 from ifspace.kernels.launch import (
+    CUDA,
     KINDS,
     SHARED_BYTES,
     TARGETS,
@@ -150,6 +158,24 @@ class AotCase:
         """Name it in one line."""
         return f"{self.kernel} {self.config} {self.problem}"
 
+    def key(self, target: str) -> str:
+        """Return a hash of all that the compiler reads of it for a target, and of its version.
+
+        That is the code of the kernel and of what it calls, without comments and wherever it
+        stands in its file; the types, constants and alignment of arguments; warps and stages.
+        """
+        read = (
+            triton.__version__,
+            target,
+            _code_of(self.function),
+            sorted(self.signature.items()),
+            sorted(self.constexprs.items()),
+            sorted(self.attributes.items()),
+            self.warps,
+            self.stages,
+        )
+        return hashlib.sha256(repr(read).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
@@ -180,6 +206,27 @@ class Compiled:
                 f"the card has {SHARED_BYTES[self.target]}"
             )
         return faults
+
+
+@cache
+def _code_of(kernel: Any) -> str:
+    """Return the tokens of a kernel, of the functions that it calls and of the constants it reads.
+
+    A name that is also that of an attribute counts as read: nothing that is read is left out.
+    """
+    parts: list[str] = []
+    functions = [kernel]
+    for function in functions:  # which grows by those that it calls
+        for token in tokenize.generate_tokens(io.StringIO(function.src).readline):
+            if token.type not in (tokenize.COMMENT, tokenize.NL):
+                parts.append(token.string)
+        for name in sorted(set(function.fn.__code__.co_names)):
+            value = function.fn.__globals__.get(name)
+            if isinstance(value, JITFunction) and value not in functions:
+                functions.append(value)
+            elif isinstance(value, constexpr):
+                parts.append(f"{name}={value.value!r}")
+    return " ".join(parts)
 
 
 def rpw_cases() -> tuple[AotCase, ...]:
@@ -249,17 +296,29 @@ def chain_cases() -> tuple[AotCase, ...]:
         for dtype, fp32 in ((torch.bfloat16, ""), (torch.float32, "tf32"), (torch.float32, "ieee")):
             x = _image(chain.stages[0].c_in, True, dtype)
             launch = _chain_launch(x, chain, fp32 or "tf32")
-            cases += [
-                specialised(
-                    launch.function,
-                    launch.everything(config)[1],
-                    kernel="chain",
-                    problem=f"{name} {_TYPES[dtype]} {fp32}".strip(),
-                    **_options(config),
-                )
-                for config in launch.configs
-            ]
+            # The precise products of float32 are other ones on AMD: see `chains.chain_launch`.
+            forms: dict[tuple[str, ...], Launch] = {TARGETS: launch}
+            if fp32 == "ieee":
+                other = replace(launch, arguments=launch.arguments | {"PRECISION": "ieee"})
+                forms = {CUDA: launch, tuple(set(TARGETS) - set(CUDA)): other}
+            for targets, form in forms.items():
+                for config in form.configs:
+                    case = _chain_case(form, config, f"{name} {_TYPES[dtype]} {fp32}")
+                    offered = tuple(target for target in case.targets if target in targets)
+                    if offered:
+                        cases.append(replace(case, targets=offered))
     return tuple(cases)
+
+
+def _chain_case(launch: Launch, config: Config, problem: str) -> AotCase:
+    """Return a chain under one configuration."""
+    return specialised(
+        launch.function,
+        launch.everything(config)[1],
+        kernel="chain",
+        problem=problem.strip(),
+        **_options(config),
+    )
 
 
 def _chain_launch(x: Tensor, chain: Chain, precision: str) -> Launch:
