@@ -28,8 +28,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = ifspace.nothing
 
 
-def test_importing_the_facade_imports_nothing_slow() -> None:
-    code = "import sys, ifspace; print(*(n for n in ('sympy', 'numpy') if n in sys.modules))"
+@pytest.mark.parametrize(
+    ("module", "slow"),
+    [("ifspace", ("sympy", "numpy")), ("ifspace.nn", ("torch._dynamo", "scipy"))],
+)
+def test_importing_imports_nothing_slow(module: str, slow: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print(*(n for n in {slow} if n in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )

@@ -220,13 +220,23 @@ def _obstacle(x: Tensor, impl: str) -> tuple[str, str, str] | None:
     return None
 
 
+def _is_constant(function: Callable[[], bool]) -> Callable[[], bool]:
+    """Mark a function that torch.compile calls once and does not trace into.
+
+    As torch.compiler.assume_constant_result, which imports torch._dynamo: a second, each time that
+    a process imports this module.
+    """
+    vars(function)["_dynamo_marked_constant"] = True
+    return function
+
+
 # torch.compile does not trace into what looks for packages.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@_is_constant
 def _has_triton() -> bool:
     return find_spec("triton") is not None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@_is_constant
 def _interprets() -> bool:
     """Return whether Triton was imported under its interpreter, which takes tensors on the CPU."""
     from triton import knobs
