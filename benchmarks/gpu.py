@@ -113,8 +113,11 @@ def stages_of(device: str, out: Path) -> tuple[Stage, ...]:
 
 
 def _tests(paths: Sequence[str], marked: str, *options: str) -> tuple[tuple[str, ...], ...]:
-    """Return the command of some tests: kernels compile on as many cores as there are."""
-    jobs = min(workers(None), MAX_JOBS)
+    """Return the command of some tests: kernels compile on as many cores as there are.
+
+    On a CPU nothing compiles, and another process would import for longer than the tests take.
+    """
+    jobs = min(workers(None), MAX_JOBS) if paths is CUDA_TESTS else 0
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb", "short"]
     pytest += ["--maxfail", str(MAX_FAILURES), "--numprocesses", str(jobs if jobs > 1 else 0)]
     return ((*pytest, "-m", marked, *options, *paths),)
