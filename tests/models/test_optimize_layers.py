@@ -449,7 +449,7 @@ def test_widths_are_timed_here(
     )
     monkeypatch.setattr(
         "ifspace.models.measuring.Measurer.network_times",
-        lambda *_: NetworkTimes(Fraction(40), Fraction(30), 5),
+        lambda *_: NetworkTimes(Fraction(40), Fraction(24), 5),
     )
     # What is in proportion to pairs of channels is so in between as well.
     assert LayerTimes(measurer).find(sized, 4) == Latency(Fraction(800 * 16, 10**4))
@@ -470,7 +470,7 @@ def test_widths_are_timed_here(
         before, after = (report[name]["latency_ms"] for name in ("before", "after"))
         assert after <= 0.6 * before
         assert report["measured"]["predicted_ms"] == pytest.approx([40, 40 * after / before])
-        assert report["measured"]["measured_ms"] == [40, 30]
+        assert report["measured"]["measured_ms"] == [40, 24]
     for way in ("--widths-only", "--joint"):
         # The limit is of the layers, the budget of the network: nothing says what is left of both.
         text = run(*COMMAND, way, "--latency", "60%", "--measure").out
