@@ -27,8 +27,11 @@ class BasicBlock(nn.Module):
         return (y + self.downsample(x)).relu()
 
 
-def resnet18(width: int = 16) -> nn.Sequential:
-    """ResNet-18 whose first stage has `width` channels, for images of 32 x 32 pixels."""
+def resnet18(width: int = 16, blocks: int = 2) -> nn.Sequential:
+    """ResNet-18 whose first stage has `width` channels, for images of 32 x 32 pixels.
+
+    `blocks`: of each stage; with one it is ResNet-10, which has a layer of every shape.
+    """
     layers: list[nn.Module] = [
         nn.Conv2d(3, width, 3, 1, 1, bias=False),
         nn.BatchNorm2d(width),
@@ -36,7 +39,7 @@ def resnet18(width: int = 16) -> nn.Sequential:
     ]
     inputs = width
     for stage in range(4):
-        for unit in range(2):
+        for unit in range(blocks):
             layers.append(BasicBlock(inputs, width << stage, 2 if stage and not unit else 1))
             inputs = width << stage
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
