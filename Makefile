@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-entropy bench-kernels kernels-aot bench-blocks bench-models long-words reproduction coverage report results test-gpu bench-gpu test-page test-ray test-spark test-store faults clean
+.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-entropy bench-kernels kernels-aot bench-blocks bench-models bench-page long-words reproduction coverage report results test-gpu bench-gpu test-page test-ray test-spark test-store faults clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ bench-blocks: $(VENV)/.test  ## time the best blocks beside named ones (DEVICE=c
 bench-models: $(VENV)/.test  ## time the commands that look at real networks, into results/
 	$(BIN)/python -m benchmarks.commands --models
 	$(BIN)/python -m benchmarks.peak_memory
+
+bench-page: $(VENV)/.browser  ## time the report's page of the whole catalogue in a Chromium
+	$(BIN)/python -m benchmarks.page
 
 faults: $(VENV)/.test  ## thousands of wrong arguments and damaged files, into results/; goes on
 	mkdir -p $(VENV)/faults

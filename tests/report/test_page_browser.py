@@ -4,7 +4,6 @@ A headless Chromium, driven over its DevTools protocol.
 """
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,12 @@ RECORD = Path(__file__).resolve().parents[2] / "results" / "catalogue-64.parquet
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 
 
-def test_the_whole_catalogue_opens_in_two_seconds(show: Any, record: Path) -> None:
-    seconds = []
-    for _ in range(4):  # the first one waits for the browser, another may wait for a neighbour
-        begun = time.perf_counter()
-        page = show(record)
-        page.wait_for_selector("#plane svg")
-        seconds.append(time.perf_counter() - begun)
-        assert count(page).startswith("1,103 of 1,103 blocks")
-    assert min(seconds) < 2
+def test_the_whole_catalogue_opens(show: Any, record: Path) -> None:
+    """How long that takes is measured by `make bench-page`."""
+    page = show(record)
+    page.wait_for_selector("#plane svg")
+    assert count(page).startswith("1,103 of 1,103 blocks")
+    assert len(blocks(page)) == 50  # the first ones
 
 
 def test_all_charts_are_drawn(show: Any, small: Path) -> None:
