@@ -114,7 +114,8 @@ class Bounds:
             least = 2 + unit * problem.step
             self.widths.append(np.arange(float(least), max(least, most) + 1))
         self.greatest, self.price, self.chain = self._best_price()
-        self.above = self._maxima_above(self.price, self.widths)
+        last = self._last(self.price, self.widths[-1])
+        self.above = self._maxima_above(self.price, self.widths, last)
         self.below = self._maxima_below(self.price, self.widths)
 
     def ranges(self, threshold: float) -> Ranges:
@@ -132,11 +133,13 @@ class Bounds:
                 return [{problem.inputs: (0, 0)}, *({} for _ in self.below)]
             intervals.append(widths[worth[0] : worth[-1] + 1])
         prices = self.price * _PRICES
+        # Of all prices at once: it takes many steps, each on short arrays.
+        lasts = self._last(prices[:, None], intervals[-1])
         tables = []
-        for price in prices:
+        for price, last in zip(prices, lasts, strict=True):
             check_deadline(self.deadline)
             tables.append(
-                (self._maxima_below(price, intervals), self._maxima_above(price, intervals))
+                (self._maxima_below(price, intervals), self._maxima_above(price, intervals, last))
             )
         ranges: Ranges = [{problem.inputs: (0, 0)}]
         for unit, widths in enumerate(intervals):
@@ -188,7 +191,10 @@ class Bounds:
     def _line(self, price: float) -> tuple[float, float, list[int]]:
         """Return the bound at a price, how it changes with the price, and the best chain."""
         problem = self.problem
-        above = self._maxima_above(price, self.widths)
+        low, high = self._last_width(price, self.widths[-1])
+        above = self._maxima_above(
+            price, self.widths, self._worth(price, self.widths[-1], low, high)
+        )
         worth = self._own(0, price, self.widths[0]) - price * problem.inputs * self.widths[0]
         total = float((worth + above[0]).max()) + price * problem.budget
         chain: list[int] = []
@@ -196,8 +202,9 @@ class Bounds:
             if chain:
                 worth = self._own(unit, price, widths) - price * chain[-1] * widths
                 worth[widths < chain[-1] + problem.step] = -inf
-            chain.append(int(widths[(worth + above[unit]).argmax()]))
-        last = float(self._last_width(price, np.array([float(chain[-1])]))[0][0])
+            best = int((worth + above[unit]).argmax())
+            chain.append(int(widths[best]))
+        last = float(low[best])
         weights = problem.weights([*chain, 0]) + chain[-1] * last
         weights += (problem.units[-1] - 1) * last**2
         return total, problem.budget - weights, [*chain, int(last)]
@@ -222,22 +229,32 @@ class Bounds:
             sums.append(self._own(unit, price, widths[unit]) + worth.max(axis=1))
         return sums
 
-    def _maxima_above(self, price: float, widths: list[Array]) -> list[Array]:
-        """Return the greatest priced sums of all units after a unit, by its width."""
-        sums = [self._last(price, widths[-1])]
+    def _maxima_above(self, price: float, widths: list[Array], last: Array) -> list[Array]:
+        """Return the greatest priced sums of all units after a unit, by its width.
+
+        `last`: of the last unit after each width of the one before it.
+        """
+        sums = [last]
         for unit in range(len(widths) - 1, 0, -1):
             worth = self._between(price, widths[unit - 1], widths[unit])
             worth += (self._own(unit, price, widths[unit]) + sums[-1])[:, None]
             sums.append(worth.max(axis=0))
         return sums[::-1]
 
-    def _last(self, price: float, widths: Array) -> Array:
-        """Return the greatest priced term of the last unit after each width, a real one allowed."""
-        factor, more = self.problem.factors[-1], self.problem.units[-1] - 1
-        low, high = self._last_width(price, widths)
-        return factor * np.log(np.log(high)) - price * (widths * low + more * low**2)
+    def _last(self, price: float | Array, widths: Array) -> Array:
+        """Return the greatest priced term of the last unit after each width, a real one allowed.
 
-    def _last_width(self, price: float, widths: Array) -> tuple[Array, Array]:
+        `price`: one, or many [prices, 1] for terms [prices, widths].
+        """
+        return self._worth(price, widths, *self._last_width(price, widths))
+
+    def _worth(self, price: float | Array, widths: Array, low: Array, high: Array) -> Array:
+        """Return a bound of the priced term of last widths between `low` and `high`."""
+        factor, more = self.problem.factors[-1], self.problem.units[-1] - 1
+        worth: Array = factor * np.log(np.log(high)) - price * (widths * low + more * low**2)
+        return worth
+
+    def _last_width(self, price: float | Array, widths: Array) -> tuple[Array, Array]:
         """Return two real widths that the best last one after each width lies between."""
         problem = self.problem
         factor, more = problem.factors[-1], problem.units[-1] - 1
