@@ -16,7 +16,7 @@ between them are one matrix. Rolling orders and channel shuffles are places in t
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Any, Final
@@ -366,9 +366,15 @@ _SPLIT: Final = (
     (64, 128, 64, "natural", 8, CUDA),
     (128, 128, 32, _SQUARE, 8, SM_90_UP),
     (64, 256, 64, "natural", 8, SM_90_UP),
-    (64, 512, 32, "natural", 8, SM_90_UP),
+    (64, 512, 32, "natural", 8, ("sm_90",)),
     (64, 512, 64, "natural", 16, SM_90_UP),
 )
+# Where tiles of three products in tf32, which take more registers, would spill.
+_SPILLING: Final = {
+    "64x64x64-natural-w8s1": ("sm_80",),
+    "64x64x64-natural-w4s1": ("sm_80", "sm_100"),
+    "64x64x64-square-w4s1": ("sm_80",),
+}
 
 
 def configurations(plan: Plan, kind: str) -> tuple[Config, ...]:
@@ -386,6 +392,14 @@ def configurations(plan: Plan, kind: str) -> tuple[Config, ...]:
         for pixels, order, warps, targets in _HELD if width <= 64 else wide:
             tile = pixels, width, width
             tiles.append(Config("chain", kind, *tile, order, warps, 1, targets))
+    if kind == "ieee":
+        tiles = [
+            replace(
+                tile,
+                targets=tuple(t for t in tile.targets if t not in _SPILLING.get(tile.name, ())),
+            )
+            for tile in tiles
+        ]
     # In narrow chains several tiles are the same.
     return tuple({tile.name: tile for tile in tiles}.values())
 
