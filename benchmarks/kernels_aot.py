@@ -132,8 +132,8 @@ def sample_of(jobs: Sequence[Job], cases: Sequence[AotCase]) -> list[Job]:
     for index, target in jobs:
         case = cases[index]
         order, precision = (case.constexprs.get(name) for name in ("ORDER", "PRECISION"))
-        types = sorted({name for name in case.signature.values() if name.startswith("*")})
-        for group in (case.kernel, order), (precision, *types), (target, order):
+        dtype = next(name for name in case.signature.values() if name.startswith("*"))
+        for group in (case.kernel,), (order,), (dtype, precision), (target,):
             # The last of each: configurations are listed from the default to the largest tiles.
             sample[group] = index, target
     return sorted(set(sample.values()))
