@@ -575,7 +575,10 @@ def _best_parts(stages: Sequence[_Stage], choose: str | LayerCost) -> tuple[_Par
     for end in range(1, len(stages) + 1):
         options = []
         for start in range(end - 1, -1, -1):
-            whole: list[_Form | None] = list(forms(start, end) if end - start > 1 else [None])
+            whole: list[_Form | None] = [None]
+            if end - start > 1:  # channel shuffles alone are no convolution
+                has_weights = bool(_tensors(*(stage.layer for stage in stages[start:end])))
+                whole = list(forms(start, end)) if has_weights else []
             if whole and choose == LAYERS:
                 limit = _macs_apart(stages[start:end], pixels[start : end + 1], start, forms)
                 whole = [x for x in whole if x is None or x.macs * pixels[end] <= limit]

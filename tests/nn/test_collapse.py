@@ -73,6 +73,20 @@ def terms() -> list[str]:
     return texts
 
 
+def test_shuffles_side_by_side() -> None:
+    module = nn.Sequential(
+        nn.ChannelShuffle(2),
+        nn.ChannelShuffle(3),
+        nn.Conv2d(12, 12, 1, groups=3),
+        nn.ChannelShuffle(2),
+        nn.ChannelShuffle(4),
+    )
+    module = stirred(module.to(DOUBLE))
+    for choose in CHOICES:
+        assert_same(module, collapse(module, choose), 2, 12, 5, 3)
+        assert_same(module[3:], collapse(module[3:], choose), 2, 12, 5, 3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("style", [BIASED, NORMED, Style(batch_norm=False, activation=None)])
 @pytest.mark.parametrize("first", terms())
