@@ -17,6 +17,7 @@ names another file.
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,10 +25,13 @@ from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
 from statistics import geometric_mean
+from tempfile import NamedTemporaryFile
 from time import perf_counter, thread_time
 from typing import Any, Final, NamedTuple
 
 import torch
+
+from ifspace.errors import OutputError
 
 COMPILED, GROUPED, DENSE = "compiled", "grouped", "dense"
 FUNCTIONS: Final = ("forward", "input_grad", "weight_grad")
@@ -122,10 +126,12 @@ class Costs:
             return Choice(COMPILED, (), self.machine)
         (_, compiled), *others = times
         others.sort(key=lambda row: row[1])
-        widest = (self.widest[shape] for shape in layer.shapes if shape in self.widest)
-        is_known = layer.fan_in <= next(widest, 0)
+        widest = next((self.widest[shape] for shape in layer.shapes if shape in self.widest), 0)
+        is_known = layer.fan_in <= widest
         is_faster = not others or (is_known and compiled <= SURELY * others[0][1])
-        return Choice(COMPILED if is_faster else others[0][0], tuple(times), self.machine)
+        note = "" if is_known or not others else f"; of at most {widest} channels a filter"
+        way = COMPILED if is_faster else others[0][0]
+        return Choice(way, tuple(times), f"{self.machine}{note}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,8 +435,20 @@ def _quality(
 def main() -> None:
     """Measure the constants of this machine and keep them in the user's cache folder."""
     path = Path(os.environ.get("IFSPACE_COSTS") or cache_path())
-    costs, _ = measure(lambda line: print(line, flush=True))  # noqa: T201 - a program
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:  # before minutes are spent
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent):
+            pass
+    except OSError as fault:
+        error = OutputError.because(
+            "the constants cannot be kept",
+            got=f"{path}: {fault.strerror}",
+            allowed="a file in a folder that can be written",
+            remedy="name another one in IFSPACE_COSTS",
+        )
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - a program
+        sys.exit(2)
+    costs, _ = measure(lambda line: print(line, flush=True))  # noqa: T201
     text = json.dumps(asdict(costs), indent=1)
     path.write_text(text + "\n", encoding="utf-8")
     print(f"{len(costs.rows)} rows of constants of {costs.machine} in {path}")  # noqa: T201

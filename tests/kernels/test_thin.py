@@ -241,6 +241,18 @@ def test_a_stride_has_constants_of_its_own_where_it_was_measured() -> None:
     }
 
 
+def test_constants_that_cannot_be_kept_are_not_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "costs.json"
+    monkeypatch.setenv("IFSPACE_COSTS", str(path))
+    monkeypatch.setattr(costs, "measure", None)
+    with pytest.raises(SystemExit, match=r"^2$"):
+        costs.main()
+    assert f"Error: the constants cannot be kept: got {path}: " in capsys.readouterr().err
+
+
 def test_measured_constants_choose_the_least_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
