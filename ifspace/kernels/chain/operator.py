@@ -54,8 +54,10 @@ def convolution_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: 
             [4., 4.]])
 
     Raises: KernelError for an input or weights that do not fit the chain, or a tensor with a
-        tangent.
+        tangent or, while gradients are recorded, one that requires them.
     """
+    if torch.is_grad_enabled():
+        _check_no_gradient(x=x, weights=weights, biases=biases)
     if is_autocast(x):
         x = as_under_autocast(x, chain)
     if is_watched(x):
@@ -129,6 +131,18 @@ def agree(y: Tensor, expected: Tensor) -> bool:
         y, expected = y[finite], expected[finite]
     y, expected = y.double(), expected.double()
     return bool((y - expected).norm() <= most * expected.norm())
+
+
+def _check_no_gradient(**tensors: Any) -> None:
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Tensor) and tensor.requires_grad:
+            raise KernelError.because(
+                "a chain has no derivatives",
+                got=f"{name} that require{'s' if name == 'x' else ''} gradients",
+                allowed="calls under torch.no_grad() or torch.inference_mode()",
+                remedy="differentiate the layers themselves",
+                argument=name,
+            )
 
 
 def check_no_forward_mode() -> None:

@@ -224,6 +224,18 @@ def test_what_does_not_fit_is_refused():
         convolution_chain(x.long(), weights, biases, CHAIN)
 
 
+@pytest.mark.parametrize("name", ["x", "weights", "biases"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_refused_not_lost(name, dtype):
+    tensors = dict(zip(("x", "weights", "biases"), problem(CHAIN, 1, 5, 5), strict=True))
+    tensors = {key: tensor.to(dtype) for key, tensor in tensors.items()}
+    tensors[name].requires_grad_()
+    with pytest.raises(KernelError, match=f"a chain has no derivatives: got {name} that require"):
+        convolution_chain(**tensors, chain=CHAIN)
+    with torch.no_grad():
+        assert not convolution_chain(**tensors, chain=CHAIN).requires_grad
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_a_tangent_is_not_lost():
     x, weights, biases = (tensor.float() for tensor in problem(CHAIN, 1, 5, 5))
