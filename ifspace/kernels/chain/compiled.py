@@ -26,7 +26,6 @@ from llvmlite import binding as llvm
 from ifspace.kernels.chain import translation
 from ifspace.kernels.chain.translation import Function, Translation
 
-SECONDS: Final = 2
 REMEDY: Final = "set NUMBA_CACHE_DIR"
 SYMBOL: Final = "ifspace_entry"
 DIGEST: Final = 32
@@ -58,6 +57,7 @@ class Entry(Function):
         self.source: str = function.__globals__["__file__"]
         self._code: Callable[[int], None] | None = None
         self._address = 0
+        self.seconds = 1  # that compiling takes, about
 
     @property
     def address(self) -> int:
@@ -94,7 +94,7 @@ class Entry(Function):
         often = (
             f" in every process, for no folder takes it ({REMEDY})" if path is None else ", once"
         )
-        _log.warning("ifspace: compiling CPU kernel %s%s, about %d s", self.name, often, SECONDS)
+        _log.warning("ifspace: compiling CPU kernel %s%s, about %d s", self.name, often, self.seconds)
         code = self.machine_code(target_machine())
         if path is not None:
             with suppress(OSError):

@@ -1274,6 +1274,8 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
             write_tile(scratch, y_tile, plan)
 
 
+run.seconds = 2
+
 # ---- the gradient by the weights: dot products along the pixels
 
 # Words of a block of dot products, of up to four filters with a run of taps: for each filter the

@@ -85,7 +85,7 @@ def use(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
-COMPILES = "ifspace: compiling CPU kernel clear, once, about 2 s"
+COMPILES = "ifspace: compiling CPU kernel clear, once, about 1 s"
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_without_a_folder_every_process_compiles(
     for _ in range(2):
         assert use(caplog) == [
             "ifspace: compiling CPU kernel clear in every process, for no folder takes it "
-            "(set NUMBA_CACHE_DIR), about 2 s"
+            "(set NUMBA_CACHE_DIR), about 1 s"
         ]
 
 
