@@ -11,7 +11,8 @@ Where the engine cannot run it computes what its own class does, layer by layer.
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Final, Self, TypeVar, cast
@@ -19,6 +20,7 @@ from typing import Any, Final, Self, TypeVar, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ifspace.errors import SettingError
 from ifspace.kernels.chain import operator
@@ -179,17 +181,22 @@ Slot = tuple[dict[str, Any], str]
 class Folded:
     """The flat float32 weights and biases of a chain, and the tensors that they were made of.
 
-    `state`: slot, tensor, version and address of each. `ways`: what computes inputs of a shape,
+    `state`: slot, tensor, version and address of each; `modules`: the slots of layers and of what
+    they are set to; `steps`: of optimizers before. `ways`: what computes inputs of a shape,
     dtype and, where they matter, device and strides.
     """
 
     weights: Tensor
     biases: Tensor | None
     state: tuple[tuple[dict[str, Any], str, Tensor | None, int, int], ...] = ()
+    modules: tuple[tuple[Slot, Any], ...] = ()
+    steps: int = -1
     ways: dict[Any, str] = field(default_factory=dict)
 
     def is_fresh(self) -> bool:
-        """Return whether the tensors are still the same, unchanged."""
+        """Return whether the layers and tensors are still the same, unchanged."""
+        if self.steps != _steps.count:
+            return False
         try:
             for values, name, tensor, version, address in self.state:
                 now = values[name]
@@ -197,17 +204,40 @@ class Folded:
                     now is not None and (now._version != version or now.data_ptr() != address)
                 ):
                     return False
-        except RuntimeError:  # an inference tensor has no version, a fake one no address
+        except (
+            RuntimeError,
+            KeyError,
+        ):  # an inference tensor has no version, a fake one no address
             return False
-        return True
+        return all(values.get(name) is value for (values, name), value in self.modules)
+
+
+class _Steps:
+    """Counts the steps of all optimizers: some change parameters without a new version."""
+
+    count = 0
+
+    @cached_property
+    def hook(self) -> Any:
+        """The hook of torch that counts, once it is asked for."""
+
+        def step(*_: Any) -> None:
+            self.count += 1
+
+        return register_optimizer_step_post_hook(step)
+
+
+_steps: Final = _Steps()
 
 
 class Run:
     """A chain, and the modules of which it consists.
 
     `modules`: the slot of each with the module. `dims`: spatial dimensions of the input; a sequence
-    is computed as a feature map of height 1.
+    is computed as a feature map of height 1. `heard`: what is told of each call what computes it.
     """
+
+    heard: Callable[[str], None] | None = None
 
     def __init__(
         self,
@@ -230,7 +260,7 @@ class Run:
         return first if is_plain and not others and self.dims == 2 else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"chain": None, "_folded": None}
+        return self.__dict__ | {"chain": None, "_folded": None, "heard": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -255,6 +285,8 @@ class Run:
             folded = self.fold()
         key = x.shape, x.dtype, (x.is_cpu and self.sole is None) or (x.device, x.stride())
         way = folded.ways.get(key) or self._choose(x, folded, key)
+        if self.heard is not None:
+            self.heard(way)
         if way == LAYERS:
             return None
         if way == TORCH:
@@ -347,16 +379,19 @@ class Run:
         """Fold the weights and biases, and keep them with the state of their tensors."""
         for (values, name), module in self.modules:
             if values.get(name) is not module:
-                raise SettingError.because(
-                    "a fused module was changed",
-                    got=f"another {name}",
-                    allowed="its own layers",
-                    remedy="change the module that was fused, and fuse it again",
-                )
+                raise _changed(f"another {name}")
         slots = [slot for part in self.filters for slot in _tensor_slots(part)]
+        for values, name in slots:
+            if name not in values or (values[name] is None and name.startswith("running")):
+                raise _changed(f"a layer without its {name}")
+        assert _steps.hook is not None
+        steps = _steps.count
         with torch.inference_mode(False), torch.no_grad():
             state = tuple((values, name, *_state(values[name])) for values, name in slots)
-            folded = Folded(*self._fold(), state)
+            if any(tensor is not None and tensor.is_inference() for _, _, tensor, *_ in state):
+                note_inference()
+            own = (*self.modules, *_settings(self.filters))
+            folded = Folded(*self._fold(), state, own, steps)
         if type(folded.weights) is Tensor:
             self._folded = folded
         return folded
@@ -395,23 +430,47 @@ class Run:
         ]
 
 
+def _changed(got: str) -> SettingError:
+    return SettingError.because(
+        "a fused module was changed",
+        got=got,
+        allowed="its own layers",
+        remedy="change the module that was fused, and fuse it again",
+    )
+
+
 def _tensor_slots(part: Filters) -> list[Slot]:
+    """Return the slots of parameters and buffers: training changes no version but the counter's."""
     modules = [module for module in (part.convolution, *part.norms) if module is not None]
     slots: list[Slot] = []
     for module in modules:
-        slots += [(cast(dict[str, Any], module._parameters), name) for name in module._parameters]
-        slots += [
-            (cast(dict[str, Any], module._buffers), name)
-            for name in module._buffers
-            if name != "num_batches_tracked"
-        ]
+        parameters = cast(dict[str, Any], module._parameters)
+        slots += [(parameters, name) for name in dict.fromkeys(("weight", *parameters))]
+        slots += [(cast(dict[str, Any], module._buffers), name) for name in module._buffers]
     return slots
+
+
+def _settings(filters: Sequence[Filters]) -> Iterator[tuple[Slot, Any]]:
+    """Yield the slots of what norms are set to, with it."""
+    for part in filters:
+        for norm in part.norms:
+            yield (vars(norm), "eps"), norm.eps
 
 
 def _state(tensor: Tensor | None) -> tuple[Tensor | None, int, int]:
     if tensor is None or tensor.is_inference() or type(tensor) not in (Tensor, nn.Parameter):
         return tensor, -1, -1
     return tensor, tensor._version, tensor.data_ptr()
+
+
+@cache
+def note_inference() -> None:
+    """Warn, once in a process, that weights are folded at every call."""
+    warnings.warn(
+        "a fused module folds its weights at every call: its parameters were made under "
+        "torch.inference_mode(), where changes are not counted; make it outside",
+        stacklevel=6,
+    )
 
 
 @cache
@@ -508,6 +567,8 @@ class Builder:
             return False
         if block.shortcut_kind == "none":
             return True
+        if not self.channels[self.value]:  # channel shuffles alone do not say how many there are
+            return False
         self._add_value(shortcut)
         return "act" not in block._modules or self.add(block, "act")
 
@@ -741,10 +802,23 @@ class FusedResidual(Fused, Residual):
 
 
 class FusedSequential(Fused, nn.Sequential):
-    """An nn.Sequential with runs of layers that are computed in one pass; see `fuse`."""
+    """An nn.Sequential with runs of layers that are computed in one pass; see `fuse`.
+
+    A slice of it is an nn.Sequential whose own runs are fused.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return a layer, or an nn.Sequential of some."""
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        part = nn.Sequential(OrderedDict(list(self._modules.items())[index])).eval()
+        _fuse_inside(part)
+        return part
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the result of the last layer for x."""
+        if len(self._modules) != sum(len(segment.names) for segment in self.segments):
+            raise _changed("another number of layers")
         for segment in self.segments:
             y = None if segment.run is None else segment.run(x)
             if y is None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
@@ -42,6 +43,7 @@ from ifspace.nn.fuse import (
     FusedResidual,
     FusedSequential,
     note,
+    note_inference,
 )
 from ifspace.nn.network import FreeShortcut, Residual
 from ifspace.stages.networks import fog, make_layout
@@ -416,6 +418,75 @@ def test_a_change_of_a_parameter_is_seen(pair):
         assert (number == 4) == torch.equal(fused(x), before), number
 
 
+@pytest.mark.parametrize("text", ["DW+RPW(4,1/2)+GPW(4)", "GC(4)"])
+def test_changes_that_torch_counts_in_no_version(text):
+    """A training forward moves running statistics, a fused optimizer parameters."""
+    module = randomised(build(text, 16, style=FOG)).eval()
+    fused, x = fuse(module), torch.randn(4, 16, 6, 7)
+    with torch.no_grad():
+        fused(x)
+        for _ in range(2):
+            module.train()
+            module(x * 3 + 1)
+            module.eval()
+            close(fused(x), exact(module, x))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, fused=True)
+    for _ in range(2):
+        module(x).square().mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            close(fused(x), exact(module, x))
+
+
+def test_slices_of_a_fused_sequence_are_fused():
+    layers = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2)
+    module = randomised(nn.Sequential(*layers)).eval()
+    fused, x = fuse(module), torch.randn(2, 8, 5, 5)
+    with torch.no_grad():
+        for part in (slice(2), slice(1, None), slice(3, None), slice(0, 0)):
+            close(
+                fused[part](x if part.start in (None, 0) else module[: part.start](x)),
+                exact(module[part], x if part.start in (None, 0) else module[: part.start](x)),
+            )
+    assert chains(fused[:2]) == [(1,)]
+    assert fused[4] is not module[4]
+    assert fused[4].weight is module[4].weight
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda module: module.append(nn.Sigmoid()), "another number of layers"),
+        (lambda module: module.__setitem__(1, nn.Sigmoid()), "another 1"),
+        (lambda module: prune.random_unstructured(module[0], "weight", 0.5), "without its weight"),
+        (lambda module: setattr(module[1], "running_mean", None), "without its running_mean"),
+    ],
+    ids=["append", "replace", "prune", "statistics"],
+)
+def test_other_layers_in_a_fused_sequence_are_refused(change, got):
+    fused = fuse(nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
+    x = torch.randn(1, 8, 5, 5)
+    with torch.no_grad():
+        fused(x)
+        change(fused)
+        with pytest.raises(SettingError, match=f"a fused module was changed: got .*{got}"):
+            fused(x)
+
+
+def test_another_epsilon_is_seen():
+    module = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)).eval()
+    fused, x = fuse(module), torch.randn(1, 8, 5, 5)
+    with torch.no_grad():
+        fused(x)
+        fused[1].eps = module[1].eps = 0.5
+        close(fused(x), exact(module, x))
+
+
+def test_blocks_of_shuffles_alone_are_left():
+    module = nn.Sequential(build("SH(4)", 16, style=FOG), build("DW+GPW(4)", 16, style=FOG))
+    assert chains(check(randomised(module), 2, 16, 6, 5)) == [(2,)]
+
+
 def test_another_layer_in_a_fused_block_is_refused(pair):
     _, fused, x = pair
     fused.layer3 = nn.Conv2d(16, 32, 1)
@@ -469,7 +540,9 @@ def test_no_grad_inference_mode_and_a_module_made_in_it(pair):
         close(fused(x), expected)
         inside = copy.deepcopy(module)
         fused = fuse(inside)
-        close(fused(torch.randn(2, 16, 9, 8) * 0 + x), expected)
+        note_inference.cache_clear()
+        with pytest.warns(UserWarning, match="folds its weights at every call"):
+            close(fused(torch.randn(2, 16, 9, 8) * 0 + x), expected)
         inside.layer0.weight.mul_(2)
         close(fused(x), exact(inside, x))
 

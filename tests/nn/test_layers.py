@@ -318,6 +318,16 @@ def test_a_module_explains_which_way_computes_its_layers():
         "0.2: one pass, 2 convolutions",
         "1: torch's convolution",
     ]
+    narrow, wide = nn.Conv2d(64, 64, 3, groups=64), nn.Conv2d(480, 8, 1)
+    pool = nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2), nn.Conv2d(64, 480, 7))
+    own = fuse(
+        nn.Sequential(narrow, nn.ReLU(), pool, nn.Flatten(2), nn.Unflatten(2, (20, 20)), wide)
+    )
+    assert explain(own, x).splitlines() == [  # no layers as wide as the last were measured
+        "0 to 1: one pass, 1 convolution",
+        "2.2: torch's convolution",
+        "5: torch's convolution, folded",
+    ]
     layer = RollingPointwiseConv1d(64, 64, 16, 0.5)
     assert layer.explain(x[:, :, 0]).startswith("forward: compiled (compiled ")
     double = layer.double().explain(x[:, :, 0].double())

@@ -94,7 +94,9 @@ class Entry(Function):
         often = (
             f" in every process, for no folder takes it ({REMEDY})" if path is None else ", once"
         )
-        _log.warning("ifspace: compiling CPU kernel %s%s, about %d s", self.name, often, self.seconds)
+        _log.warning(
+            "ifspace: compiling CPU kernel %s%s, about %d s", self.name, often, self.seconds
+        )
         code = self.machine_code(target_machine())
         if path is not None:
             with suppress(OSError):
