@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 import click
 
 from ifspace.cli.messages import in_options, say, usage_text
-from ifspace.errors import IfspaceError, WorkerError
+from ifspace.errors import DeviceError, IfspaceError, WorkerError
 
 # In the order of the work: each command and its module, whose `command` it is unless one is named.
 COMMANDS: Final = {
@@ -115,6 +115,14 @@ def main(
         status = _refuse(in_options(error, _innermost(context).command))
         if isinstance(error, WorkerError):
             status = WORKER_LOST
+    except ImportError as error:
+        broken = DeviceError.because(
+            "a package that ifspace needs cannot be imported",
+            got=str(error),
+            allowed="those with which it was installed",
+            remedy="install ifspace again",
+        )
+        status = _refuse(str(broken))
     except (KeyboardInterrupt, click.Abort) as stop:
         is_terminated = isinstance(stop, _Terminated)
         say("terminated" if is_terminated else "interrupted")

@@ -82,6 +82,24 @@ def test_only_the_command_line_raises_the_garbage_collection_threshold(
 
 
 @pytest.mark.slow
+def test_a_package_that_does_not_load_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "numba.py").write_text("raise ImportError('no LLVM here')", encoding="utf-8")
+    run = subprocess.run(
+        [*PYTHON, "enumerate", "--max-len", "2"],
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == (
+        "ifspace: a package that ifspace needs cannot be imported: got no LLVM here; "
+        "allowed: those with which it was installed; install ifspace again\n"
+    )
+
+
+@pytest.mark.slow
 def test_a_closed_pipe_is_not_an_error() -> None:
     run = subprocess.Popen(
         [*PYTHON, "show", "DW+PW", "-C", "16", "--format", "json"],
