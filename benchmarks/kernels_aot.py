@@ -280,4 +280,6 @@ def _write(folder: Path, rows: Sequence[Row]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from benchmarks import kernels_aot  # by that name workers find what they are handed
+
+    kernels_aot.main()
