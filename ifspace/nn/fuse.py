@@ -204,11 +204,8 @@ class Folded:
                     now is not None and (now._version != version or now.data_ptr() != address)
                 ):
                     return False
-        except (
-            RuntimeError,
-            KeyError,
-        ):  # an inference tensor has no version, a fake one no address
-            return False
+        except (RuntimeError, KeyError):
+            return False  # an inference tensor has no version, a fake one no address
         return all(values.get(name) is value for (values, name), value in self.modules)
 
 
