@@ -45,9 +45,9 @@ from ifspace.reach import channel_reach, field_after
 # The error allowed: so many times that of eager PyTorch in the same precision, plus one rounding.
 # Sums over many pixels in another order differ by up to five times, a wrong channel by thousands.
 SLACK: Final = 8.0
-# And so much for the root of the numbers that a gradient by a weight adds up, one for each pixel: a
-# rounding each, in float32, as if they were added one after the other. Torch's grouped convolutions
-# come near it, where sums of sums are ten times as exact.
+# And so much for the root of the numbers that torch's convolutions add up for a gradient by a
+# weight, one for each pixel: a rounding each, in float32, as if they were added one after the
+# other. Grouped ones come near it, where the sums of sums of RPW are ten times as exact.
 SUMMING: Final = torch.finfo(torch.float32).eps / 2
 # The error allowed to a compiled block beside the block itself, in roundings.
 COMPILED_SLACK: Final = 64
@@ -93,17 +93,17 @@ def mismatches(
     exact: Mapping[str, Tensor],
     eager: Mapping[str, Tensor],
     rounding: float,
-    pixels: int = 0,
+    sums: Mapping[str, int] | None = None,
 ) -> Iterator[str]:
     """Yield what is wrong with an output and gradients, by name.
 
     `exact`: by the reference in float64; `eager`: by the reference in the precision of `actual`,
-    whose relative distance of numbers is `rounding`; `pixels`: of all images.
+    whose relative distance of numbers is `rounding`; `sums`: how many numbers torch adds up for
+    gradients by weights, by name.
     """
     for name, expected in exact.items():
         limit = SLACK * relative_error(eager[name], expected) + rounding
-        if name not in ("output", BY_INPUT):
-            limit += SUMMING * sqrt(pixels)
+        limit += SUMMING * sqrt((sums or {}).get(name, 0))
         fault = mismatch(name, actual.get(name), expected, limit)
         if fault is not None:
             yield fault
@@ -202,8 +202,12 @@ def _number_faults(candidate: BlockCandidate, conditions: Conditions) -> Iterato
         actual = _by_name(conditions.in_form(module, candidate.form), x, grad, mode)
         if candidate.form != AS_IS:
             exact = {name: exact[name] for name in ("output", BY_INPUT) if name in exact}
-        pixels = x.numel() // x.shape[1]
-        yield from mismatches(actual, exact, eager, rounding(conditions.dtype), pixels)
+        sums = {
+            f"gradient by {name}.weight": x.numel() // x.shape[1]
+            for name, layer in module.named_modules()
+            if isinstance(layer, nn.Conv2d)
+        }
+        yield from mismatches(actual, exact, eager, rounding(conditions.dtype), sums)
 
 
 def _by_name(module: nn.Module, x: Tensor, grad: Tensor, mode: str) -> dict[str, Tensor]:

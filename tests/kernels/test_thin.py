@@ -227,12 +227,12 @@ def test_a_stride_has_constants_of_its_own_where_it_was_measured() -> None:
     }
     sizes = 64, 64, 1, 3, 784, 196, 14, 1, 64, False
     chosen = {}
-    for known in (rows, dict(list(rows.items())[:2])):
-        machine = costs.Costs("a machine", known, {"depthwise": 1, "strided depthwise": 1})
+    for constants in (rows, dict(list(rows.items())[:2])):
+        machine = costs.Costs("a machine", constants, {"depthwise": 1, "strided depthwise": 1})
         for stride in (1, 2):
             layer = costs.Layer(*sizes, stride)
             way = machine.choose(layer, "forward", torch.float32, False).way
-            chosen[len(known), stride] = way
+            chosen[len(constants), stride] = way
     assert chosen == {
         (4, 1): costs.COMPILED,
         (4, 2): costs.GROUPED,
